@@ -1,0 +1,71 @@
+// Inner products and additive quantization in float32, in one stated order of operations.
+//
+// Everything here is plain C++20: no Python types, no instruction sets by name. Vector width comes
+// from working on 16 independent columns at once, so every width computes the same bits.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace spherequant {
+
+// 16 float32 in one cache line: one AVX-512 register, two of AVX2, four of SSE or NEON.
+inline constexpr std::size_t kLine = 16;
+struct alignas(64) Line {
+  float value[kLine];
+};
+
+// out[n, k] = sum over d = 0..D-1, in this order, of x[n, d] * y[k, d]; each product is rounded
+// to float32 before it is added to the sum, which starts at 0. Row-major arrays.
+void inner_products(const float* x_ND, const float* y_KD, float* out_NK, std::size_t n,
+                    std::size_t k, std::size_t d, std::size_t threads);
+
+// What encoding needs to know of one set of codebooks, computed once and then only read.
+//
+// With <,> the inner product above and C_m[c] codeword c of codebook m:
+//   norm[m, c]         = <C_m[c], C_m[c]>
+//   pair[m, c, m', c'] = 2 * <C_m[c], C_m'[c']>
+// The last axis (c or c') is padded from K to whole lines; padded norms are +inf, so that no
+// padded codeword is ever chosen. Memory: about 4 (M K)^2 bytes (64 MiB for M = 16, K = 256).
+class EncodingTables {
+ public:
+  static constexpr std::size_t kMaxCodebooks = 16;
+  static constexpr std::size_t kMaxCodewords = 256;
+  static constexpr std::size_t kMaxBeam = 4096;
+
+  // Requires 1 <= M <= 16, 1 <= K <= 256, D >= 1.
+  EncodingTables(const float* codebooks_MKD, std::size_t m, std::size_t k, std::size_t d,
+                 std::size_t threads);
+
+  // codes[n, m] for each row x[n] alone: beam search over m = 0..M-1, then at most `icm_rounds`
+  // rounds of iterated conditional modes. Costs are squared errors less ||x||^2, which is the
+  // same for all codes of a row. In this order of operations:
+  //
+  //   a[m, c] = norm[m, c] - 2 * <x, C_m[c]>
+  //
+  //   Beam search. The beam starts as one empty prefix of cost 0. At m, prefix b of cost g_b and
+  //   codes b_0..b_{m-1} goes on to codeword c at the cost
+  //     g_b + (((a[m, c] + pair[0, b_0, m, c]) + pair[1, b_1, m, c]) + ...)
+  //   and the `beam` best of all (b, c) stay, by lower cost, then lower b, then lower c.
+  //
+  //   ICM, on the best code. For m = 0..M-1: the codeword of least cost (then of lowest number) by
+  //     ((a[m, c] + pair[0, b_0, m, c]) + pair[1, b_1, m, c]) + ...   over all m' != m, ascending
+  //   replaces b_m if its cost is strictly lower. A round that changes nothing is the last.
+  //
+  // Requires 1 <= beam <= kMaxBeam, threads >= 1.
+  void encode(const float* x_ND, std::uint8_t* codes_NM, std::size_t n, std::size_t beam,
+              std::size_t icm_rounds, std::size_t threads) const;
+
+  std::size_t n_codebooks() const { return m_; }
+  std::size_t dim() const { return d_; }
+
+ private:
+  std::size_t m_, k_, d_;
+  std::size_t lines_;             // lines that hold K codewords
+  std::vector<Line> columns_;     // [D, M, lines_]: codebooks transposed
+  std::vector<Line> norm_;        // [M, lines_]
+  std::vector<Line> pair_;        // [M, K, M, lines_]
+};
+
+}  // namespace spherequant

@@ -1,0 +1,81 @@
+"""Backbone, linear projection and normalisation: float [B, 3, S, S] -> the unit sphere of R^D."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+if TYPE_CHECKING:
+    from spherequant.embedding.preprocessing import Preprocessing
+
+
+class EmbeddingNetwork(nn.Module):
+    """The network of method.md: an image becomes z, a unit vector.
+
+    Args:
+        backbone: float [B, 3, S, S] -> float [B, features].
+        features: what the backbone gives for an image.
+        dim: D, the dimension of the sphere's space.
+    """
+
+    def __init__(self, backbone: nn.Module, features: int, dim: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.projection = nn.Linear(features, dim)
+        nn.init.zeros_(self.projection.bias)
+        # Features are positive, so their projections share a large mean; without it taken away
+        # all images start at one place of the sphere.
+        self.centring = nn.BatchNorm1d(dim, affine=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Return z: float32 [B, D], rows of length one."""
+        projected = self.centring(self.projection(self.backbone(images)))
+        # The length is taken in float32 whatever the precision of the layers.
+        return functional.normalize(projected.float(), eps=1e-12)
+
+
+@torch.inference_mode()
+def embed_batches(
+    network: EmbeddingNetwork,
+    preprocessing: Preprocessing,
+    pixels_BSS3: np.ndarray,
+    *,
+    batch: int,
+    mirror: bool,
+    autocast: torch.dtype | None = None,
+) -> np.ndarray:
+    """Embed prepared images in batches of exactly one size.
+
+    The last batch is filled with zeros: libraries choose other kernels for other batch sizes, and
+    an item's embedding, hence its code, must not depend on how many came with it.
+
+    Args:
+        network: in evaluation mode, on any device.
+        preprocessing: the one that prepared the pixels.
+        pixels_BSS3: uint8 [B, S, S, 3].
+        batch: images in each pass through the network.
+        mirror: add the embedding of the mirrored image before normalising.
+        autocast: compute in this type where torch thinks it safe; None for float32.
+
+    Returns:
+        float32 [B, D], rows of length one.
+    """
+    device = network.projection.weight.device
+    count = len(pixels_BSS3)
+    embeddings = np.empty((count, network.projection.out_features), np.float32)
+    filled = np.zeros((batch, *pixels_BSS3.shape[1:]), np.uint8)
+    for start in range(0, count, batch):
+        part = pixels_BSS3[start : start + batch]
+        filled[: len(part)] = part
+        filled[len(part) :] = 0
+        images = preprocessing.standardise(torch.from_numpy(filled).to(device))
+        with torch.autocast(device.type, autocast, enabled=autocast is not None):
+            z = network(images)
+            if mirror:
+                z = functional.normalize(z + network(images.flip(3)), eps=1e-12)
+        embeddings[start : start + len(part)] = z[: len(part)].cpu().numpy()
+    return embeddings

@@ -1,0 +1,68 @@
+"""Every error that spherequant raises on purpose.
+
+    SpherequantError
+    ├── InputError               a value or a file that the caller gave cannot be used
+    │   ├── SourceError          a source is missing, empty, unreadable or ambiguous
+    │   ├── LabelError           labels are missing, too few, or do not match the images
+    │   └── DuplicateKeyError    the same key stands for two items
+    ├── ConfigError              an unknown or impossible setting
+    ├── FormatError              a stored file is damaged, or newer than this version reads
+    ├── FingerprintError         codes and a model that do not belong together
+    ├── RemovalRefusedError      a sync would remove more of a source than it may
+    ├── ConflictError            another writer won, again and again
+    └── MissingDependencyError   an optional library is not installed
+
+Each message says what was wrong, with which file or value, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class SpherequantError(Exception):
+    """Base of all errors that spherequant raises on purpose."""
+
+
+class InputError(SpherequantError, ValueError):
+    """A value or a file that the caller gave cannot be used."""
+
+
+class SourceError(InputError):
+    """A source of images is missing, empty, unreadable or ambiguous."""
+
+
+class LabelError(InputError):
+    """Labels are missing, too few, or do not match the images."""
+
+
+class DuplicateKeyError(InputError):
+    """The same key stands for two items."""
+
+
+class ConfigError(SpherequantError, ValueError):
+    """An unknown or impossible setting."""
+
+
+class FormatError(SpherequantError):
+    """A stored file is damaged, or newer than this version reads."""
+
+
+class FingerprintError(SpherequantError):
+    """Codes and a model that do not belong together."""
+
+
+class RemovalRefusedError(SpherequantError):
+    """A sync would remove more of a source than it may."""
+
+
+class ConflictError(SpherequantError):
+    """Another writer won the race for a commit, again and again."""
+
+
+class MissingDependencyError(SpherequantError, ImportError):
+    """An optional library is not installed; the message names the pip line."""
+
+    def __init__(self, library: str, extra: str, purpose: str) -> None:
+        super().__init__(
+            f"{purpose} needs {library}, which is not installed. "
+            f"Install it with: pip install 'spherequant[{extra}]'"
+        )

@@ -1,0 +1,182 @@
+"""Training images decoded once, in a temporary file that memory can map."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import weakref
+from contextlib import closing
+from typing import IO, TYPE_CHECKING, Self
+
+import numpy as np
+
+from spherequant.errors import SpherequantError
+from spherequant.images.items import Item, Skip
+from spherequant.images.streaming import stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from spherequant.images.items import Limits
+    from spherequant.images.source import Source
+
+_SPARE_DISK = 256 << 20  # left free for everyone else
+
+
+class PixelCache:
+    """Prepared images of one shape; a context manager deletes them.
+
+    The file has no name from the start: the system frees it when the process ends, however it ends.
+
+    Attributes:
+        pixels: uint8 [N, S, S, 3], mapped from the file; only images that decoded.
+            [0, 0, 0, 3] when none did, and after `close`.
+        items: The N items that decoded, in the order given.
+        skips: The others, with reasons.
+    """
+
+    def __init__(
+        self,
+        pixels: NDArray[np.uint8],
+        items: Sequence[Item],
+        skips: Sequence[Skip],
+        file: IO[bytes] | None,
+    ) -> None:
+        self.pixels = pixels
+        self.items = items
+        self.skips = skips
+        self._file = file
+        if file is not None:
+            weakref.finalize(self, file.close)  # a cache that is dropped closes quietly
+
+    @classmethod
+    def fill(
+        cls,
+        source: Source,
+        items: Sequence[Item],
+        prepare: Callable[[Image.Image], NDArray[np.uint8]],
+        *,
+        limits: Limits | None = None,
+        directory: str | os.PathLike[str] | None = None,
+        progress: Callable[[int], None] | None = None,
+        workers: int | None = None,
+    ) -> PixelCache:
+        """Decode and prepare items, in parallel, once.
+
+        Args:
+            source: Where the items are read from.
+            items: Images wanted.
+            prepare: RGB image to uint8 [S, S, 3], the same S for all; called in threads.
+            limits: Bounds on one image; the source's own when None.
+            directory: Where the file goes; the system's temporary directory (TMPDIR) when None.
+            progress: Called after each image with the number handled so far.
+            workers: Decoding threads; see `stream`.
+
+        Raises:
+            SpherequantError: The disk has no room; says how much is needed and what to do.
+            ValueError: ``prepare`` returned something else than uint8 [S, S, 3].
+        """
+        directory = os.fspath(directory) if directory is not None else tempfile.gettempdir()
+        store: _Store | None = None
+        kept: list[Item] = []
+        skips: list[Skip] = []
+        outcomes = stream(
+            source, items, lambda _, image: prepare(image), limits=limits, workers=workers
+        )
+        try:
+            with closing(outcomes):
+                for handled, outcome in enumerate(outcomes, 1):
+                    if isinstance(outcome, Skip):
+                        skips.append(outcome)
+                    else:
+                        item, picture = outcome
+                        if store is None:
+                            store = _Store(_checked(picture), len(items), directory)
+                        store.put(len(kept), picture, item.key)
+                        kept.append(item)
+                    if progress is not None:
+                        progress(handled)
+        except BaseException:
+            if store is not None:
+                store.file.close()
+            raise
+        if store is None:
+            return cls(np.zeros((0, 0, 0, 3), np.uint8), kept, skips, None)
+        return cls(store.rows_NSS3[: len(kept)], kept, skips, store.file)
+
+    def close(self) -> None:
+        """Forget the pixels; the disk is free once no array of them is left."""
+        self.pixels = np.zeros((0, 0, 0, 3), np.uint8)
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Store:
+    """An unnamed file of ``count`` rows of one shape, wholly reserved before the first is written.
+
+    Reserved, because a mapped page that the disk has no room for ends the process (SIGBUS) instead
+    of raising.
+    """
+
+    def __init__(self, picture: NDArray[np.uint8], count: int, directory: str) -> None:
+        size = count * picture.nbytes
+        try:
+            free = shutil.disk_usage(directory).free
+            if free < size + _SPARE_DISK:
+                raise SpherequantError(_no_room(directory, size, free))
+            self.file: IO[bytes] = tempfile.TemporaryFile(  # noqa: SIM115 - closed by the cache
+                prefix="spherequant-", dir=directory
+            )
+        except OSError as error:
+            raise SpherequantError(
+                f"no temporary file can be made in {directory} ({error.strerror}): "
+                "point TMPDIR at a directory that can be written"
+            ) from None
+        try:
+            if hasattr(os, "posix_fallocate"):  # not on macOS
+                os.posix_fallocate(self.file.fileno(), 0, size)
+            self.rows_NSS3: NDArray[np.uint8] = np.memmap(
+                self.file, np.uint8, "r+", shape=(count, *picture.shape)
+            )
+        except OSError:
+            self.file.close()
+            raise SpherequantError(_no_room(directory, size, free)) from None
+
+    def put(self, row: int, picture: NDArray[np.uint8], key: str) -> None:
+        shape = self.rows_NSS3.shape[1:]
+        if picture.shape != shape or picture.dtype != np.uint8:
+            raise ValueError(
+                f"prepare returned {picture.dtype} {list(picture.shape)} for {key!r}, "
+                f"and uint8 {list(shape)} before: it must return one shape"
+            )
+        self.rows_NSS3[row] = picture
+
+
+def _checked(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The first prepared picture, which sets the shape."""
+    shape = picture.shape
+    if picture.dtype != np.uint8 or len(shape) != 3 or shape[0] != shape[1] or shape[2] != 3:
+        raise ValueError(f"prepare must return uint8 [S, S, 3], not {picture.dtype} {list(shape)}")
+    return picture
+
+
+def _no_room(directory: str, size: int, free: int) -> str:
+    return (
+        f"the decoded training images need {size / 1e9:.2f} GB in {directory}, where "
+        f"{max(0, free - _SPARE_DISK) / 1e9:.2f} GB may be used: point TMPDIR at a larger disk, or "
+        "train on smaller or fewer images"
+    )

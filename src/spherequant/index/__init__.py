@@ -1,0 +1,38 @@
+"""Room 5: codes and what is known of each item, kept, changed and searched. No torch.
+
+``Index`` is the door. Inside, one subject a file:
+
+    header      index.json: what an index is made of, and what it refuses
+    arguments   what callers hand over, checked
+    columns     the columns of items.lance, the user's own among them
+    catalogue   items.lance: upserts, removals, ids that are given once
+    commits     many small writes share one commit
+    leases      which versions an open snapshot still needs
+    upkeep      compaction and cleaning, behind the writers
+    filters     ``where``: a filter expression, and nothing else
+    scan        exact top-k of the codes
+    searcher    an immutable snapshot that answers searches
+    sync        an index brought up to date with a source of images
+    embedder    the only place that meets networks
+    faults      errors of Lance and of the disk, said in our words
+"""
+
+from __future__ import annotations
+
+from spherequant.index.columns import infer_metadata_columns
+from spherequant.index.embedder import Embedder, load_embedder
+from spherequant.index.index import Index
+from spherequant.index.searcher import Hit, Searcher, SearchResult, StoredItem
+from spherequant.index.sync import SyncReport
+
+__all__ = [
+    "Embedder",
+    "Hit",
+    "Index",
+    "SearchResult",
+    "Searcher",
+    "StoredItem",
+    "SyncReport",
+    "infer_metadata_columns",
+    "load_embedder",
+]

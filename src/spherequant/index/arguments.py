@@ -1,0 +1,100 @@
+"""What callers hand to ``Index``: keys, labels and images, checked before anything is done."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from spherequant.errors import InputError
+
+
+def check_keys(keys: object) -> list[str]:
+    """Keys as a list, in Unicode NFC as the keys of sources are; one text stands for one key.
+
+    Raises:
+        InputError: not texts, or one that cannot be stored.
+    """
+    if isinstance(keys, str):
+        keys = [keys]
+    if not isinstance(keys, Iterable):
+        raise InputError(f"keys are a list of texts; got {type(keys).__name__}.")
+    checked: list[str] = []
+    for key in keys:
+        if not isinstance(key, str) or not key:
+            raise InputError(f"a key is a text of at least one character; got {key!r}.")
+        if "\0" in key or any("\ud800" <= character <= "\udfff" for character in key):
+            raise InputError(f"the key {key!r} holds a character that cannot be stored.")
+        checked.append(unicodedata.normalize("NFC", key))
+    return checked
+
+
+def first_repeat(keys: Sequence[str]) -> str | None:
+    """The first key that comes a second time, None when there is none."""
+    seen: set[str] = set()
+    for key in keys:
+        if key in seen:
+            return key
+        seen.add(key)
+    return None
+
+
+def check_length(what: str, length: int, expected: int) -> None:
+    """Refuse a list that has not one entry for each key.
+
+    Raises:
+        InputError: the lengths differ.
+    """
+    if length != expected:
+        raise InputError(f"{what}: {length} given for {expected} keys; give one for each.")
+
+
+def check_labels(
+    labels: Sequence[str | Sequence[str]] | None, keys: Sequence[str]
+) -> list[tuple[str, ...]]:
+    """Labels of each key as a tuple; a text is one label, None is no labels at all.
+
+    Raises:
+        InputError: another length, or labels that are no texts.
+    """
+    if labels is None:
+        return [()] * len(keys)
+    if isinstance(labels, str):
+        raise InputError("labels are a list with one entry for each key; got one text.")
+    check_length("labels", len(labels), len(keys))
+    checked = [(some,) if isinstance(some, str) else tuple(some) for some in labels]
+    for key, some in zip(keys, checked, strict=True):
+        if not all(isinstance(label, str) for label in some):
+            raise InputError(f"labels of {key!r} are texts; got {some!r}.")
+    return checked
+
+
+def check_images(images: object) -> Iterable[Any]:
+    """Refuse a single image, a path or anything that is no list of images.
+
+    Raises:
+        InputError: says what is expected.
+    """
+    if isinstance(images, (str, bytes, Image.Image)) or not isinstance(images, Iterable):
+        raise InputError(
+            f"images are a list of PIL images or uint8 arrays; got {type(images).__name__}."
+        )
+    return images
+
+
+def picture(image: object) -> Image.Image:
+    """A PIL image, or a uint8 array [H, W, 3] as one.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if isinstance(image, Image.Image):
+        return image
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3:
+        raise InputError(
+            f"an image is a PIL image or a uint8 array [H, W, 3]; got {type(image).__name__}."
+        )
+    return Image.fromarray(image)

@@ -1,0 +1,246 @@
+"""The columns of items.lance: ours, and one for each metadata name of the user.
+
+Types of the user's columns are fixed when the index is made. Text from a labels.csv is read into
+them; an empty text is null.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from spherequant.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from spherequant.images import Item
+    from spherequant.index.header import Header
+
+OURS = (
+    "id",
+    "key",
+    "code",
+    "labels",
+    "source",
+    "root",
+    "size",
+    "mtime",
+    "digest",
+    "thumbnail",
+    "vector",
+)
+TYPES = {"int64": pa.int64(), "float64": pa.float64(), "string": pa.string()}
+Value = int | float | str | None
+
+# "007" is a name and not a number: reading it as 7 would lose it. So is an underscore in "1_000".
+_INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]{0,18})")
+_FLOAT = re.compile(r"[+-]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][+-]?[0-9]+)?")
+_INT64 = range(-(2**63), 2**63)
+
+
+def schema(header: Header) -> pa.Schema:
+    """The Arrow schema of items.lance for an index with this header."""
+    # Lance's unenforced primary key: of two writers who insert one new key, the second fails and
+    # plans again, instead of storing the key twice.
+    primary = {"lance-schema:unenforced-primary-key": "true"}
+    fields = [
+        pa.field("id", pa.int64(), nullable=False),
+        pa.field("key", pa.string(), nullable=False, metadata=primary),
+        pa.field("code", pa.list_(pa.uint8(), header.n_codebooks), nullable=False),
+        pa.field("labels", pa.list_(pa.string())),
+        pa.field("source", pa.string()),
+        pa.field("root", pa.string()),
+        pa.field("size", pa.int64()),
+        pa.field("mtime", pa.float64()),
+        pa.field("digest", pa.string()),
+    ]
+    if header.thumbnails:
+        fields.append(pa.field("thumbnail", pa.binary()))
+    if header.keep_vectors:
+        fields.append(pa.field("vector", pa.list_(pa.float16(), header.dim)))
+    fields += [pa.field(name, TYPES[kind]) for name, kind in header.metadata.items()]
+    return pa.schema(fields)
+
+
+def check_metadata_columns(columns: Mapping[str, str]) -> dict[str, str]:
+    """The user's columns, checked: names that Lance can hold, known types, no clash.
+
+    Raises:
+        ConfigError: a name or a type cannot be used; the message names the cure.
+    """
+    taken = {name: name for name in OURS}
+    for name, kind in columns.items():
+        if kind not in TYPES:
+            raise ConfigError(
+                f"metadata column {name!r} has the type {kind!r}; it may be {', '.join(TYPES)}."
+            )
+        if not isinstance(name, str) or not name.strip() or len(name) > 200:
+            raise ConfigError(f"{name!r} cannot name a metadata column: 1 to 200 characters.")
+        if name.startswith("_") or any(c in ".`\\" or not c.isprintable() for c in name):
+            raise ConfigError(
+                f"{name!r} cannot name a metadata column: no leading '_', no '.', '`', backslash "
+                "or control character. Rename the column in labels.csv."
+            )
+        # Filters do not tell upper from lower case.
+        other = taken.get(name.casefold())
+        if other is not None:
+            owner = "a column of the index itself" if other in OURS else f"the column {other!r}"
+            raise ConfigError(
+                f"metadata column {name!r} clashes with {owner}. Rename it in labels.csv, for "
+                f"example to {name + '_value'!r}."
+            )
+        taken[name.casefold()] = name
+    return dict(columns)
+
+
+def infer_metadata_columns(items: Iterable[Item]) -> dict[str, str]:
+    """Name -> type of the metadata that listed images carry.
+
+    A column is ``int64`` when every text in it is a whole number, else ``float64`` when every text
+    is a number, else ``string``. Empty texts do not count.
+
+    Args:
+        items: listed images, with the further columns of labels.csv in ``metadata``.
+
+    Returns:
+        Columns for ``Index.create(metadata_columns=...)``, in order of first appearance.
+
+    Raises:
+        ConfigError: a name cannot be a column.
+    """
+    kinds: dict[str, str | None] = {}
+    for item in items:
+        for name, text in item.metadata.items():
+            kinds[name] = _wider(kinds.get(name), text)
+    return check_metadata_columns({name: kind or "string" for name, kind in kinds.items()})
+
+
+def _wider(kind: str | None, text: str) -> str | None:
+    """The narrowest type for a column of type ``kind`` so far that also holds ``text``."""
+    text = text.strip()
+    if not text or kind == "string":
+        return kind
+    if _INTEGER.fullmatch(text) and int(text) in _INT64:
+        return kind or "int64"
+    return "float64" if _is_float(text) else "string"
+
+
+def _is_float(text: str) -> bool:
+    # Any digit must be there ("." and "e5" match the pattern's optional parts).
+    if not _FLOAT.fullmatch(text) or not text.lstrip("+-.")[:1].isdigit():
+        return False
+    return math.isfinite(float(text))
+
+
+def parse_text(text: str, kind: str) -> Value:
+    """A text of labels.csv as a value of ``kind``; empty text is None.
+
+    Raises:
+        ValueError: the text is no such value.
+    """
+    if kind == "string":
+        return text or None
+    text = text.strip()
+    if not text:
+        return None
+    if kind == "int64":
+        if not _INTEGER.fullmatch(text) or int(text) not in _INT64:
+            raise ValueError(f"{text!r} is no int64")
+        return int(text)
+    if not _is_float(text):
+        raise ValueError(f"{text!r} is no float64")
+    return float(text)
+
+
+def check_value(name: str, value: object, kind: str, key: str) -> Value:
+    """A metadata value that a caller gave, as a value of the column's type.
+
+    Raises:
+        InputError: the value does not fit the column.
+    """
+    if value is None:
+        return None
+    if kind == "string":
+        if isinstance(value, str):
+            return value
+    elif isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+        if kind == "float64":
+            return float(value)
+        if value == value // 1 and int(value) in _INT64:  # whole; NaN and infinity are not
+            return int(value)
+    raise InputError(
+        f"metadata {name!r} of {key!r} is {value!r}, which does not fit the column's type {kind}, "
+        "fixed when the index was made."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Items on their way into the catalogue; every sequence has one entry for each item.
+
+    Attributes:
+        keys: their keys.
+        codes: uint8 [n, M].
+        labels: tuples of labels.
+        metadata: values of the user's columns.
+        vectors: float32 [n, D] unit vectors, where the index keeps them.
+        thumbnails: JPEG bytes or None.
+        sizes: bytes of the encoded images.
+        mtimes: seconds since the epoch.
+        digests: sha256 hex of the encoded images.
+        source: name of the source they come from.
+        root: its root.
+    """
+
+    keys: Sequence[str]
+    codes: NDArray[np.uint8]
+    labels: Sequence[Sequence[str]]
+    metadata: Sequence[Mapping[str, Value]]
+    vectors: NDArray[np.float32] | None = None
+    thumbnails: Sequence[bytes | None] | None = None
+    sizes: Sequence[int | None] | None = None
+    mtimes: Sequence[float | None] | None = None
+    digests: Sequence[str | None] | None = None
+    source: str | None = None
+    root: str | None = None
+
+    def table(self, header: Header) -> pa.Table:
+        """These rows as an Arrow table of every column but ``id``."""
+        n = len(self.keys)
+        empty = [None] * n
+        codes = pa.array(np.ascontiguousarray(self.codes, np.uint8).reshape(-1))
+        columns: dict[str, Any] = {
+            "key": list(self.keys),
+            "code": pa.FixedSizeListArray.from_arrays(codes, header.n_codebooks),
+            "labels": [list(some) for some in self.labels],
+            "source": [self.source] * n,
+            "root": [self.root] * n,
+            "size": self.sizes or empty,
+            "mtime": self.mtimes or empty,
+            "digest": self.digests or empty,
+        }
+        if header.thumbnails:
+            columns["thumbnail"] = self.thumbnails or empty
+        if header.keep_vectors:
+            halves = np.ascontiguousarray(self.vectors, np.float16).reshape(-1)
+            columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(halves), header.dim)
+        for name in header.metadata:
+            columns[name] = [values.get(name) for values in self.metadata]
+        wanted = schema(header).remove(0)
+        return pa.Table.from_arrays(
+            [
+                column
+                if isinstance(column, pa.Array)
+                else pa.array(column, wanted.field(name).type)
+                for name, column in ((name, columns[name]) for name in wanted.names)
+            ],
+            schema=wanted,
+        )

@@ -1,0 +1,471 @@
+"""An immutable snapshot of an index that answers searches, and what a search returns.
+
+A ``Searcher`` holds ids and codes in memory, laid out by ascending id, and reads all else from
+its own version of items.lance, which its lease keeps from being cleaned away.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import lance
+import numpy as np
+from numpy.typing import NDArray
+
+from spherequant.errors import FormatError, InputError
+from spherequant.index import columns
+from spherequant.index.catalogue import quote
+from spherequant.index.faults import reported
+from spherequant.index.filters import matching_ids
+from spherequant.index.header import ITEMS_FOLDER, LEASES_FOLDER, Header
+from spherequant.index.leases import Lease, take_lease
+from spherequant.index.scan import top_k
+from spherequant.index.upkeep import GRACE_SECONDS
+from spherequant.quantizer import Codebooks, inner_products, normalise_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+Float32 = NDArray[np.float32]
+Int64 = NDArray[np.int64]
+
+# Queries whose tables are in memory at once: 64 tables of 8 codebooks of 256 are 512 KiB.
+_QUERY_BLOCK = 64
+_CACHED_FILTERS = 64
+_MAX_RESULTS = 50_000_000
+_LOOKUP_KEYS = 2_000
+_SCAN_ROWS = 8_192
+
+
+@dataclass(frozen=True, slots=True)
+class StoredItem:
+    """One item as it is stored.
+
+    Attributes:
+        id: given once, never used again.
+        key: the item's key.
+        code: uint8 [M].
+        labels: its labels, () when unlabelled.
+        metadata: value of each of the user's columns, None where there is none.
+        source: name of the source it came from, None when added by the API.
+        root: root of that source.
+        size: bytes of the encoded image.
+        mtime: its time, seconds since the epoch.
+        digest: sha256 hex of the encoded image.
+    """
+
+    id: int
+    key: str
+    code: NDArray[np.uint8]
+    labels: tuple[str, ...]
+    metadata: dict[str, columns.Value]
+    source: str | None
+    root: str | None
+    size: int | None
+    mtime: float | None
+    digest: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One result of one query. ``rank`` counts from 1."""
+
+    rank: int
+    id: int
+    key: str
+    score: float
+    labels: tuple[str, ...]
+    metadata: dict[str, columns.Value]
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """What a search found. Keys, items and thumbnails are fetched when first asked for.
+
+    Attributes:
+        scores: float32 [Q, k], higher is better, -inf past the end.
+        ids: int64 [Q, k], -1 past the end.
+    """
+
+    scores: Float32
+    ids: Int64
+    _searcher: Searcher = field(repr=False)
+
+    @cached_property
+    def keys(self) -> list[list[str | None]]:
+        """Keys, [Q][k], None past the end."""
+        rows = self._searcher.rows(self.ids, ["key"])
+        return [[rows[i]["key"] if i >= 0 else None for i in row] for row in self.ids.tolist()]
+
+    @cached_property
+    def items(self) -> list[list[Hit]]:
+        """For each query its hits, best first, with labels and metadata; nothing past the end."""
+        names = self._searcher.header.metadata
+        rows = self._searcher.rows(self.ids, ["key", "labels", *names])
+        return [
+            [
+                Hit(
+                    rank=rank,
+                    id=i,
+                    key=rows[i]["key"],
+                    score=score,
+                    labels=tuple(rows[i]["labels"] or ()),
+                    metadata={name: rows[i][name] for name in names},
+                )
+                for rank, (i, score) in enumerate(zip(ids, scores, strict=True), start=1)
+                if i >= 0
+            ]
+            for ids, scores in zip(self.ids.tolist(), self.scores.tolist(), strict=True)
+        ]
+
+    @cached_property
+    def thumbnails(self) -> list[list[bytes | None]]:
+        """For each query the JPEG thumbnails of its hits, None where there is none."""
+        found = self._searcher.thumbnails(self.ids)
+        return [[found[i] for i in row if i >= 0] for row in self.ids.tolist()]
+
+
+class Searcher:
+    """One version of an index, read once and never changed.
+
+    Args:
+        folder: the index.
+        header: its header.
+        codebooks: its codebooks.
+    """
+
+    def __init__(self, folder: Path, header: Header, codebooks: Codebooks) -> None:
+        self.header = header
+        self._codebooks = codebooks
+        items = folder / ITEMS_FOLDER
+        with reported(f"cannot read the index at {folder}"):
+            self._dataset, lease = _open_leased(items, folder / LEASES_FOLDER)
+            if lease is not None:
+                weakref.finalize(self, lease.release)
+            _check_schema(self._dataset.schema, header, folder)
+            self._ids, self._codes, self._offsets = _load_codes(self._dataset, header)
+        self._filters: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()
+        self._filters_lock = threading.Lock()
+
+    @property
+    def version(self) -> int:
+        """Version of items.lance that this snapshot shows."""
+        return int(self._dataset.version)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether no version has been committed since."""
+        with reported("cannot read the index"):
+            return int(self._dataset.latest_version) == self.version
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of the arrays that the snapshot holds: codes, ids and row offsets."""
+        return self._codes.nbytes + self._ids.nbytes + self._offsets.nbytes
+
+    @property
+    def ids(self) -> Int64:
+        """Ids of all items, int64 [N], ascending, read-only."""
+        return self._ids
+
+    @property
+    def codes(self) -> NDArray[np.uint8]:
+        """Codes of all items, uint8 [N, M], in the order of ``ids``, read-only."""
+        return self._codes
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def search(
+        self,
+        query_QD: Float32,
+        k: int = 10,
+        *,
+        where: str | None = None,
+        min_score: float | None = None,
+        rerank: int | None = None,
+        exclude: Int64 | None = None,
+    ) -> SearchResult:
+        """Exact search with unit vectors.
+
+        Args:
+            query_QD: float32 [Q, D] unit vectors (``normalise_rows``).
+            k: results for each query.
+            where: filter expression; only items for which it is true are searched.
+            min_score: results that score less are left out.
+            rerank: take this many by code, then order them by the inner product with their kept
+                vector; ``min_score`` then applies to that product.
+            exclude: int64 [Q], an id not to return to that query, -1 for none.
+
+        Raises:
+            InputError: an argument cannot be used, or no vectors are kept to re-rank with.
+        """
+        k = _count("k", k)
+        if len(query_QD) * k > _MAX_RESULTS:
+            raise InputError(
+                f"{len(query_QD):,} queries for {k:,} results each are more than "
+                f"{_MAX_RESULTS:,} results; ask for fewer at once."
+            )
+        min_score = _check_min_score(min_score)
+        taken = k if rerank is None else self._check_rerank(rerank, k)
+        # More than N cannot be found: the rest of the k columns is padding.
+        width = max(1, min(taken, len(self)))
+        allowed = None if where is None else self._allowed(where)
+        left_out = None if exclude is None else self._positions_or_missing(exclude)
+        scores = np.full((len(query_QD), k), -np.inf, np.float32)
+        ids = np.full((len(query_QD), k), -1, np.int64)
+        for start in range(0, len(query_QD), _QUERY_BLOCK):
+            block = slice(start, start + _QUERY_BLOCK)
+            found, positions = top_k(
+                self._codes,
+                self._codebooks.lookup_table(query_QD[block]),
+                width,
+                allowed=allowed,
+                exclude=None if left_out is None else left_out[block],
+                min_score=min_score if rerank is None else None,
+            )
+            found_ids = np.where(positions >= 0, self._ids_at(positions), -1)
+            if rerank is not None:
+                found, found_ids = self._rerank(query_QD[block], found_ids, min_score)
+            columns_filled = min(k, width)
+            scores[block, :columns_filled] = found[:, :columns_filled]
+            ids[block, :columns_filled] = found_ids[:, :columns_filled]
+        return SearchResult(scores, ids, self)
+
+    def items(self, keys: Sequence[str]) -> list[StoredItem | None]:
+        """The items with these keys, None where a key is not stored."""
+        names = ["id", "key", "code", "labels", "source", "root", "size", "mtime", "digest"]
+        stored = self._rows_by_key(keys, [*names, *self.header.metadata])
+        return [self._stored_item(stored[key]) if key in stored else None for key in keys]
+
+    def query_vectors(self, keys: Sequence[str]) -> tuple[Float32, Int64]:
+        """What a search by key asks with: the kept vector, else the reconstruction, normalised.
+
+        Returns:
+            float32 [Q, D] unit vectors and the int64 [Q] ids of the items.
+
+        Raises:
+            InputError: a key is not stored.
+        """
+        wanted = ["id", "key", "vector" if self.header.keep_vectors else "code"]
+        stored = self._rows_by_key(keys, wanted)
+        missing = [key for key in keys if key not in stored]
+        if missing:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise InputError(f"no item has the key {missing[0]!r}{more}.")
+        ids = np.array([stored[key]["id"] for key in keys], np.int64)
+        if self.header.keep_vectors:
+            vectors = np.array([stored[key]["vector"] for key in keys], np.float32)
+        else:
+            vectors = self._codebooks.decode(
+                np.array([stored[key]["code"] for key in keys], np.uint8)
+            )
+        return normalise_rows(vectors), ids
+
+    def thumbnails(self, ids: Int64 | Sequence[int]) -> dict[int, bytes | None]:
+        """JPEG thumbnails by id, None for an item without one."""
+        if not self.header.thumbnails:
+            return {int(i): None for i in np.unique(np.asarray(ids, np.int64)) if i >= 0}
+        return {i: row["thumbnail"] for i, row in self.rows(ids, ["thumbnail"]).items()}
+
+    def rows(self, ids: Int64 | Sequence[int], names: Sequence[str]) -> dict[int, dict[str, Any]]:
+        """Stored columns of items, by id. Ids of -1 are passed over.
+
+        Raises:
+            InputError: an id is not in this snapshot.
+        """
+        wanted = np.unique(np.asarray(ids, np.int64))
+        wanted = wanted[wanted >= 0]
+        positions = self._positions_or_missing(wanted)
+        if len(positions) and positions.min() < 0:
+            raise InputError(f"no item has the id {int(wanted[positions < 0][0])}.")
+        offsets = self._offsets[positions].astype(np.int64)
+        if not len(offsets):
+            return {}
+        with reported("cannot read items of the index"):
+            taken = self._dataset.take(offsets.tolist(), columns=["id", *names])
+            return {int(row["id"]): row for row in taken.to_pylist()}
+
+    def scan(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Stored columns of every item, in no particular order, in bounded memory."""
+        with reported("cannot read items of the index"):
+            for batch in self._dataset.to_batches(columns=list(names), batch_size=_SCAN_ROWS):
+                yield from batch.to_pylist()
+
+    @property
+    def thumbnail_bytes(self) -> int:
+        """Bytes that thumbnails take on disk, those of removed items not yet cleaned included."""
+        if not self.header.thumbnails:
+            return 0
+        with reported("cannot read the statistics of the index"):
+            sizes = {f.id: f.bytes_on_disk for f in self._dataset.stats.data_stats().fields}
+            numbers = {f.name(): f.id() for f in self._dataset.lance_schema.fields()}
+        return int(sizes.get(numbers["thumbnail"], 0))
+
+    def _stored_item(self, row: dict[str, Any]) -> StoredItem:
+        return StoredItem(
+            id=row["id"],
+            key=row["key"],
+            code=np.array(row["code"], np.uint8),
+            labels=tuple(row["labels"] or ()),
+            metadata={name: row[name] for name in self.header.metadata},
+            source=row["source"],
+            root=row["root"],
+            size=row["size"],
+            mtime=row["mtime"],
+            digest=row["digest"],
+        )
+
+    def _rows_by_key(self, keys: Sequence[str], names: list[str]) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        unique = list(dict.fromkeys(keys))
+        with reported("cannot read items of the index"):
+            for start in range(0, len(unique), _LOOKUP_KEYS):
+                listed = ", ".join(map(quote, unique[start : start + _LOOKUP_KEYS]))
+                rows = self._dataset.to_table(columns=names, filter=f"key IN ({listed})")
+                found.update((row["key"], row) for row in rows.to_pylist())
+        return found
+
+    def _allowed(self, where: str) -> Int64:
+        """Ascending positions for which the filter is true, from a bounded cache of bitmaps."""
+        with self._filters_lock:
+            bits = self._filters.get(where)
+            if bits is not None:
+                self._filters.move_to_end(where)
+        if bits is None:
+            names = [name for name in self._dataset.schema.names if name != "code"]
+            ids = matching_ids(self._dataset, where, names)
+            mask = np.zeros(len(self), np.bool_)
+            mask[np.searchsorted(self._ids, ids)] = True
+            bits = np.packbits(mask)
+            with self._filters_lock:
+                self._filters[where] = bits
+                while len(self._filters) > _CACHED_FILTERS:
+                    self._filters.popitem(last=False)
+        return np.flatnonzero(np.unpackbits(bits, count=len(self)))
+
+    def _ids_at(self, positions: Int64) -> Int64:
+        if not len(self):
+            return np.full_like(positions, -1)
+        return self._ids[positions]
+
+    def _positions_or_missing(self, ids: Int64) -> Int64:
+        """Position of each id in the layout, -1 where it is not there."""
+        ids = np.asarray(ids, np.int64)
+        if not len(self):
+            return np.full(ids.shape, -1, np.int64)
+        positions = np.minimum(np.searchsorted(self._ids, ids), len(self) - 1)
+        return np.where(self._ids[positions] == ids, positions, -1)
+
+    def _kept_vectors(self, ids: Int64) -> Float32:
+        """Kept vectors of these items, float32 [n, D]."""
+        offsets = self._offsets[self._positions_or_missing(ids)].astype(np.int64)
+        with reported("cannot read items of the index"):
+            taken = self._dataset.take(offsets.tolist(), columns=["vector"])["vector"]
+            halves = taken.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        vectors: Float32 = halves.astype(np.float32).reshape(-1, self.header.dim)
+        return vectors
+
+    def _check_rerank(self, rerank: int, k: int) -> int:
+        if not self.header.keep_vectors:
+            raise InputError(
+                "this index keeps no vectors to re-rank with; make it with keep_vectors=True "
+                "(--keep-vectors)."
+            )
+        rerank = _count("rerank", rerank)
+        if rerank < k:
+            raise InputError(f"rerank={rerank} must be at least k={k}: it picks from so many.")
+        return rerank
+
+    def _rerank(
+        self, query_QD: Float32, ids_QR: Int64, min_score: float | None
+    ) -> tuple[Float32, Int64]:
+        """Order candidates by ⟨q, kept vector⟩ in float32: higher first, then the lower id."""
+        scores = np.full(ids_QR.shape, -np.inf, np.float32)
+        ids = np.full(ids_QR.shape, -1, np.int64)
+        for query, candidates in enumerate(ids_QR):
+            found = candidates[candidates >= 0]
+            if not len(found):
+                continue
+            products = inner_products(query_QD[query : query + 1], self._kept_vectors(found))[0]
+            if min_score is not None:
+                found, products = found[products >= min_score], products[products >= min_score]
+            order = np.lexsort((found, -products))
+            scores[query, : len(order)] = products[order]
+            ids[query, : len(order)] = found[order]
+        return scores, ids
+
+
+def _open_leased(items: Path, leases: Path) -> tuple[Any, Lease | None]:
+    """The latest version and a lease on it, taken well before cleaning could touch the version."""
+    while True:
+        started = time.monotonic()
+        dataset = lance.dataset(str(items))
+        lease = take_lease(leases, int(dataset.version))
+        if lease is None or time.monotonic() - started < GRACE_SECONDS / 3:
+            return dataset, lease
+        lease.release()
+
+
+def _check_schema(schema: Any, header: Header, folder: Path) -> None:
+    expected = columns.schema(header)
+    if schema.equals(expected):
+        return
+    wrong = {field.name for field in [*schema, *expected] if field not in schema}
+    wrong |= set(schema.names) ^ set(expected.names)
+    raise FormatError(
+        f"the columns of {folder / ITEMS_FOLDER} are not those that its index.json promises "
+        f"({', '.join(sorted(wrong)) or 'another order'}); restore the folder from a copy."
+    )
+
+
+def _load_codes(
+    dataset: Any, header: Header
+) -> tuple[Int64, NDArray[np.uint8], NDArray[np.uint32 | np.uint64]]:
+    """Ids int64 [N] ascending, codes uint8 [N, M] and row offsets [N], read in batches."""
+    total = dataset.count_rows()
+    ids = np.empty(total, np.int64)
+    codes = np.empty((total, header.n_codebooks), np.uint8)
+    done = 0
+    for batch in dataset.to_batches(columns=["id", "code"], scan_in_order=True):
+        rows = slice(done, done + batch.num_rows)
+        ids[rows] = batch["id"].to_numpy()
+        codes[rows] = batch["code"].flatten().to_numpy().reshape(-1, header.n_codebooks)
+        done = rows.stop
+    if done != total:
+        raise FormatError(f"items.lance holds {done} items where {total} were announced.")
+    if total and codes.max() >= header.n_codewords:
+        raise FormatError(
+            f"items.lance holds a code of {codes.max()}, but there are {header.n_codewords} "
+            "codewords; restore the folder from a copy."
+        )
+    offsets = np.argsort(ids, kind="stable").astype(np.min_scalar_type(max(total, 2**16)))
+    # One column of codes is read at a time, so columns are kept together.
+    laid_out = np.asfortranarray(codes[offsets])
+    ids = ids[offsets]
+    for array in (ids, laid_out, offsets):
+        array.flags.writeable = False
+    return ids, laid_out, offsets
+
+
+def _count(name: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise InputError(f"{name} is a whole number from 1; got {value!r}.")
+    return int(value)
+
+
+def _check_min_score(value: float | None) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
+        raise InputError(f"min_score is a number; got {value!r}.")
+    if np.isnan(value):
+        raise InputError("min_score is not a number (NaN).")
+    return float(value)

@@ -1,0 +1,452 @@
+"""An index brought up to date with a source of images.
+
+A sync judges only the items of its own source, known by name and root. An item is
+
+- *unchanged* when size and time are as stored, or else the digest is;
+- *changed* when the digest differs: it is embedded again and keeps its id;
+- *gone* when its key is no longer listed. A file that is listed but cannot be read is not gone:
+  the stored item stays, and the file is reported as skipped.
+
+Work is committed as it is done, so an interrupted sync resumes: what was committed is unchanged at
+the next run. Removals come last.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spherequant.errors import DuplicateKeyError, InputError, RemovalRefusedError
+from spherequant.images import Item, Limits, Skip, Source, stream, thumbnail
+from spherequant.index.catalogue import Owner, Removal, Upsert
+from spherequant.index.columns import Rows, Value, parse_text
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL import Image
+
+    from spherequant.index.embedder import Embedder
+    from spherequant.index.header import Header
+    from spherequant.index.searcher import Searcher
+
+Progress = Callable[[int, int], None]
+Commit = Callable[[Upsert | Removal], Any]
+
+# Images embedded at once: 256 of 224 px are 38 MB.
+EMBED_ITEMS = 256
+# A commit is made after so many items, so many bytes of thumbnails or so many seconds: a killed
+# sync loses no more than that.
+COMMIT_ITEMS = 4_096
+COMMIT_BYTES = 64 << 20
+COMMIT_SECONDS = 3.0
+_DIGEST_THREADS = 4
+_DIGESTS_AHEAD = 64
+_NOTHING = np.empty(0, np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class SyncReport:
+    """What a sync did (or, dry, would do).
+
+    Attributes:
+        total: items in the index afterwards, of all sources.
+        added: new items. In a dry run files are not decoded: bad ones count here.
+        updated: items whose image, labels or metadata changed.
+        removed: items whose file is gone.
+        unchanged: items of this source that stay as they are.
+        skipped: files that could not be used, and why.
+        notes: metadata values that were not stored, and why.
+        bytes_per_item: bytes of a code, M.
+        bytes_memory: bytes that a searcher of this index holds in memory.
+        bytes_disk: bytes of all files of the index.
+        bytes_thumbnails: bytes of the thumbnails among them.
+        seconds: wall time.
+    """
+
+    total: int
+    added: int
+    updated: int
+    removed: int
+    unchanged: int
+    skipped: list[Skip]
+    notes: list[Skip]
+    bytes_per_item: int
+    bytes_memory: int
+    bytes_disk: int
+    bytes_thumbnails: int
+    seconds: float
+
+
+@dataclass(slots=True)
+class Plan:
+    """What has to be done to bring the items of one source up to date.
+
+    Attributes:
+        new: listed items that are not stored, by their key in the source.
+        changed: stored items whose image differs, by their key in the source.
+        relabel: by id, items whose image is the same and whose labels, metadata, size or time
+            are not.
+        relabelled: how many of those have other labels or metadata.
+        gone: stored keys whose file is gone.
+        unchanged: items that stay as they are.
+        stored: items of this source in the index before.
+        skipped: files passed over while listing or comparing.
+    """
+
+    new: set[str] = field(default_factory=set)
+    changed: set[str] = field(default_factory=set)
+    relabel: dict[int, Item] = field(default_factory=dict)
+    relabelled: int = 0
+    gone: list[str] = field(default_factory=list)
+    unchanged: int = 0
+    stored: int = 0
+    skipped: list[Skip] = field(default_factory=list)
+
+    def outcome(self, bad: Sequence[Skip] = (), removed: int | None = None) -> Outcome:
+        """What comes of the plan when the files in ``bad`` could not be embedded."""
+        lost = {skip.path for skip in bad}
+        return Outcome(
+            added=len(self.new - lost),
+            updated=len(self.changed - lost) + self.relabelled,
+            removed=len(self.gone) if removed is None else removed,
+            unchanged=self.unchanged + len(self.changed & lost),
+            skipped=[*self.skipped, *bad],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The counts of a sync; see ``SyncReport``."""
+
+    added: int
+    updated: int
+    removed: int
+    unchanged: int
+    skipped: list[Skip]
+
+
+class Sync:
+    """One run of one source against one snapshot of an index.
+
+    Args:
+        source: the open source.
+        name: prefix of the keys and name of the source; None for the source's own name, without
+            a prefix.
+        header: the index's header.
+        limits: bounds on one image.
+    """
+
+    def __init__(self, source: Source, name: str | None, header: Header, limits: Limits) -> None:
+        self.owner = Owner(source.name if name is None else name, source.root)
+        self._prefix = "" if name is None else f"{name}/"
+        self._source = source
+        self._header = header
+        self._limits = limits
+        self.notes: list[Skip] = []
+
+    def plan(self, searcher: Searcher) -> Plan:
+        """Compare the source's listing with what is stored.
+
+        Raises:
+            DuplicateKeyError: a listed key is stored for another source.
+        """
+        listed = {self._prefix + item.key: item for item in self._source.items}
+        unlisted = {self._prefix + skip.path for skip in self._source.skips}
+        plan = Plan(skipped=list(self._source.skips))
+        doubtful: list[tuple[Item, dict[str, Any]]] = []
+        names = ["id", "key", "source", "root", "size", "mtime", "digest", "labels"]
+        for row in searcher.scan([*names, *self._header.metadata]):
+            item = listed.get(row["key"])
+            owner = Owner(row["source"], row["root"])
+            if owner != self.owner:
+                if item is not None:
+                    raise _clash(row["key"], owner, self.owner)
+                continue
+            plan.stored += 1
+            if item is not None:
+                del listed[row["key"]]
+                # Where no time is known, an equal size says nothing.
+                if item.mtime and (item.size, item.mtime) == (row["size"], row["mtime"]):
+                    self._judge_same(item, row, plan)
+                else:
+                    doubtful.append((item, row))
+            elif row["key"] in unlisted:
+                plan.unchanged += 1
+            else:
+                plan.gone.append(row["key"])
+        plan.new = {item.key for item in listed.values()}
+        self._compare_digests(doubtful, plan)
+        return plan
+
+    def check_removal(self, plan: Plan) -> None:
+        """Refuse a plan that would remove more than half of the source.
+
+        Raises:
+            RemovalRefusedError: names the option that lifts the refusal.
+        """
+        if len(plan.gone) * 2 > plan.stored:
+            raise RemovalRefusedError(
+                f"{len(plan.gone):,} of the {plan.stored:,} items of {self.owner} are gone, for "
+                f"example {plan.gone[0]!r}. Nothing was changed. If that is right, run it again "
+                "with --allow-removal (allow_removal=True)."
+            )
+
+    def apply(
+        self,
+        plan: Plan,
+        searcher: Searcher,
+        embedder: Callable[[], Embedder],
+        commit: Commit,
+        progress: Progress | None,
+    ) -> Outcome:
+        """Do what the plan says, committing as it goes.
+
+        Args:
+            plan: from ``plan`` with the same searcher.
+            searcher: the snapshot the plan was made on.
+            embedder: gives the model; called only when there are images to embed.
+            commit: makes a write durable.
+            progress: called with (images done, images in all).
+        """
+        bad: list[Skip] = []
+        for ids in _chunks(list(plan.relabel), COMMIT_ITEMS):
+            commit(self._relabelled(ids, plan, searcher))
+        wanted = plan.new | plan.changed
+        if wanted:
+            items = [item for item in self._source.items if item.key in wanted]
+            for rows in self._embedded(items, embedder(), bad, progress):
+                commit(Upsert(rows.table(self._header), self.owner))
+        removed = 0
+        for keys in _chunks(plan.gone, COMMIT_ITEMS):
+            removed += commit(Removal(keys, self.owner))
+        return plan.outcome(bad, removed)
+
+    def _judge_same(self, item: Item, row: dict[str, Any], plan: Plan) -> None:
+        """Sort in an item whose image is as stored."""
+        stored = tuple(row["labels"] or ()), {name: row[name] for name in self._header.metadata}
+        relabelled = stored != (tuple(item.labels), self._metadata(item, note=False))
+        plan.relabelled += relabelled
+        plan.unchanged += not relabelled
+        if relabelled or (item.size, item.mtime) != (row["size"], row["mtime"]):
+            plan.relabel[row["id"]] = item
+
+    def _metadata(self, item: Item, *, note: bool = True) -> dict[str, Value]:
+        """The item's metadata in the columns' types; what does not fit is null and noted."""
+        values: dict[str, Value] = dict.fromkeys(self._header.metadata)
+        for name, text in item.metadata.items():
+            kind = self._header.metadata.get(name)
+            if kind is None:
+                reason = "the index has no such column; columns are fixed when an index is made"
+            else:
+                try:
+                    values[name] = parse_text(text, kind)
+                    continue
+                except ValueError as error:
+                    reason = f"{error}, the type fixed when the index was made"
+            if note:
+                self.notes.append(Skip(item.key, f"metadata {name!r} not stored: {reason}"))
+        return values
+
+    def _compare_digests(self, doubtful: list[tuple[Item, dict[str, Any]]], plan: Plan) -> None:
+        """Read items of another or an unknown time, and sort them in by their digest."""
+
+        def digest(item: Item) -> str | InputError:
+            try:
+                return sha256(self._source.read(item)).hexdigest()
+            except InputError as error:
+                return error
+
+        with ThreadPoolExecutor(_DIGEST_THREADS) as pool:
+            for some in _chunks(doubtful, _DIGESTS_AHEAD):
+                found = pool.map(digest, [item for item, _ in some])
+                for (item, row), result in zip(some, found, strict=True):
+                    if isinstance(result, InputError):
+                        plan.skipped.append(Skip(item.key, str(result)))
+                        plan.unchanged += 1
+                    elif result == row["digest"]:
+                        self._judge_same(item, row, plan)
+                    else:
+                        plan.changed.add(item.key)
+
+    def _relabelled(self, ids: Sequence[int], plan: Plan, searcher: Searcher) -> Upsert:
+        """Stored items with their code, and the labels, metadata, size and time of the listing."""
+        wanted = ["key", "code", "digest"]
+        wanted += ["thumbnail"] * self._header.thumbnails + ["vector"] * self._header.keep_vectors
+        stored = searcher.rows(ids, wanted)
+        items = [plan.relabel[i] for i in ids]
+        rows = Rows(
+            keys=[stored[i]["key"] for i in ids],
+            codes=np.array([stored[i]["code"] for i in ids], np.uint8),
+            labels=[item.labels for item in items],
+            metadata=[self._metadata(item) for item in items],
+            vectors=(
+                np.array([stored[i]["vector"] for i in ids], np.float32)
+                if self._header.keep_vectors
+                else None
+            ),
+            thumbnails=[stored[i].get("thumbnail") for i in ids],
+            sizes=[item.size for item in items],
+            mtimes=[item.mtime for item in items],
+            digests=[stored[i]["digest"] for i in ids],
+            source=self.owner.name,
+            root=self.owner.root,
+        )
+        return Upsert(rows.table(self._header), self.owner)
+
+    def _embedded(
+        self,
+        items: list[Item],
+        embedder: Embedder,
+        skipped: list[Skip],
+        progress: Progress | None,
+    ) -> Iterator[Rows]:
+        """Rows of the items' images, in order, in groups worth a commit; bad ones are skipped."""
+        pending = _Pending()
+        waiting: list[_Seen] = []
+        done = 0
+        for seen in self._seen(items, embedder):
+            done += 1
+            if isinstance(seen, Skip):
+                skipped.append(seen)
+            else:
+                waiting.append(seen)
+            if len(waiting) >= EMBED_ITEMS:
+                pending.take(*self._encode(waiting, embedder, skipped))
+                waiting = []
+                if progress:
+                    progress(done, len(items))
+            if pending.is_due():
+                yield self._rows(pending)
+                pending = _Pending()
+        if waiting:
+            pending.take(*self._encode(waiting, embedder, skipped))
+        if progress:
+            progress(done, len(items))
+        if pending.seen:
+            yield self._rows(pending)
+
+    def _seen(self, items: list[Item], embedder: Embedder) -> Iterator[_Seen | Skip]:
+        """Images read, decoded and prepared in workers, in order."""
+        hashing = _Hashing(self._source, self._limits)
+        thumbnails = self._header.thumbnails
+
+        def transform(_: Item, image: Image.Image) -> tuple[NDArray[np.uint8], bytes | None]:
+            return embedder.prepare(image), thumbnail(image) if thumbnails else None
+
+        for result in stream(hashing, items, transform, limits=self._limits):
+            if isinstance(result, Skip):
+                yield result
+            else:
+                item, (prepared, small) = result
+                yield _Seen(item, prepared, small, hashing.digests.pop(item.key))
+
+    def _encode(
+        self, seen: list[_Seen], embedder: Embedder, skipped: list[Skip]
+    ) -> tuple[list[_Seen], NDArray[np.float32], NDArray[np.uint8]]:
+        """Vectors and codes; an image whose vector is not finite is skipped."""
+        vectors = embedder.embed_prepared(np.stack([one.prepared for one in seen]))
+        good = [bool(np.isfinite(row).all()) for row in vectors]
+        kept = []
+        for one, fine in zip(seen, good, strict=True):
+            if fine:
+                kept.append(replace(one, prepared=_NOTHING))
+            else:
+                skipped.append(Skip(one.item.key, "the network gave no finite vector for it"))
+        return kept, vectors[good], embedder.encoder.encode(vectors[good])
+
+    def _rows(self, pending: _Pending) -> Rows:
+        items = [one.item for one in pending.seen]
+        return Rows(
+            keys=[self._prefix + item.key for item in items],
+            codes=np.concatenate(pending.codes),
+            labels=[item.labels for item in items],
+            metadata=[self._metadata(item) for item in items],
+            vectors=np.concatenate(pending.vectors),
+            thumbnails=[one.thumbnail for one in pending.seen],
+            sizes=[item.size for item in items],
+            mtimes=[item.mtime for item in items],
+            digests=[one.digest for one in pending.seen],
+            source=self.owner.name,
+            root=self.owner.root,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """An image that was decoded: what is left of it."""
+
+    item: Item
+    prepared: NDArray[np.uint8]
+    thumbnail: bytes | None
+    digest: str
+
+
+class _Pending:
+    """Encoded items that wait for their commit."""
+
+    def __init__(self) -> None:
+        self.seen: list[_Seen] = []
+        self.vectors: list[NDArray[np.float32]] = []
+        self.codes: list[NDArray[np.uint8]] = []
+        self._bytes = 0
+        self._since = time.monotonic()
+
+    def take(
+        self, seen: list[_Seen], vectors: NDArray[np.float32], codes: NDArray[np.uint8]
+    ) -> None:
+        self.seen += seen
+        self.vectors.append(vectors)
+        self.codes.append(codes)
+        self._bytes += sum(len(one.thumbnail or b"") for one in seen)
+
+    def is_due(self) -> bool:
+        return bool(self.seen) and (
+            len(self.seen) >= COMMIT_ITEMS
+            or self._bytes >= COMMIT_BYTES
+            or time.monotonic() - self._since >= COMMIT_SECONDS
+        )
+
+
+class _Hashing(Source):
+    """A source that remembers the digest of what it reads, so that no image is read twice."""
+
+    def __init__(self, inner: Source, limits: Limits) -> None:
+        super().__init__(inner.name, inner.root, inner.items, inner.skips, inner.label_note, limits)
+        self._inner = inner
+        self.digests: dict[str, str] = {}
+
+    def _read(self, item: Item, limits: Limits) -> bytes:
+        limits.check_bytes(item.size)
+        data = self._inner.read(item)
+        self.digests[item.key] = sha256(data).hexdigest()
+        return data
+
+
+def check_source_name(name: str | None) -> None:
+    """Refuse a name that could not prefix keys.
+
+    Raises:
+        InputError: empty, or with a slash or control characters.
+    """
+    if name is None:
+        return
+    if not isinstance(name, str) or not name.strip() or "/" in name or not name.isprintable():
+        raise InputError(f"--source-name is a plain name without '/'; got {name!r}.")
+
+
+def _clash(key: str, theirs: Owner, ours: Owner) -> DuplicateKeyError:
+    return DuplicateKeyError(
+        f"the key {key!r} is already taken by {theirs}; it cannot also come from {ours}. Nothing "
+        "was changed. Give this source a name of its own, which prefixes its keys "
+        "(--source-name NAME)."
+    )
+
+
+def _chunks(values: Sequence[Any], size: int) -> Iterable[Any]:
+    return (values[start : start + size] for start in range(0, len(values), size))

@@ -1,0 +1,113 @@
+"""Compaction and cleaning of items.lance, behind the writers.
+
+Small commits leave small files; now and then neighbours are merged, size class by size class, so
+that a row is rewritten a few times in its life and not at every turn. Old versions are deleted when
+they were superseded some time ago and no open snapshot holds them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import lance
+
+from spherequant.errors import ConflictError, SpherequantError
+from spherequant.index.faults import reported
+from spherequant.index.leases import leased_versions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+COMMITS_BETWEEN = 64
+# A fragment is small below each of these sizes (rows); Lance's own default is the last.
+SIZE_CLASSES = (1_024, 16_384, 262_144, 1_048_576)
+CROWD = 16
+# Between choosing the latest version and taking its lease a reader is unprotected; versions
+# superseded less than this ago are left alone.
+GRACE_SECONDS = 30.0
+
+
+class Upkeep:
+    """Runs ``tidy`` in a thread of its own after every ``COMMITS_BETWEEN`` commits."""
+
+    def __init__(self, items: Path, leases: Path) -> None:
+        self._items = items
+        self._leases = leases
+        self._commits = 0
+        self._thread: threading.Thread | None = None
+
+    def note_commit(self) -> None:
+        """Count a commit, and start the upkeep when it is due."""
+        self._commits += 1
+        if self._commits < COMMITS_BETWEEN or (self._thread and self._thread.is_alive()):
+            return
+        self._commits = 0
+        # Not a daemon: Lance must not be cut off in the middle when the interpreter ends.
+        self._thread = threading.Thread(target=self._run, name="spherequant-upkeep")
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Wait for a running upkeep to end."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            tidy(self._items, self._leases)
+        except ConflictError:
+            logger.debug("upkeep of %s gave way to a writer", self._items)
+        except SpherequantError as error:
+            logger.warning("upkeep of %s failed: %s", self._items, error)
+
+
+def tidy(items: Path, leases: Path, grace_seconds: float | None = None) -> None:
+    """Merge small files and delete old versions that no snapshot holds.
+
+    Args:
+        items: path of items.lance.
+        leases: folder of leases.
+        grace_seconds: leave versions that were superseded less than this ago (default
+            ``GRACE_SECONDS``).
+
+    Raises:
+        ConflictError: a writer committed first; nothing is lost, the next upkeep does it.
+        SpherequantError: Lance or the disk reported an error.
+    """
+    grace = GRACE_SECONDS if grace_seconds is None else grace_seconds
+    with reported(f"cannot tidy {items}"):
+        dataset = lance.dataset(str(items))
+        compact(dataset)
+        old = _superseded(dataset, time.time() - grace) - leased_versions(leases)
+        if old:
+            dataset.cleanup_old_versions(versions=sorted(old), error_if_tagged_old_versions=False)
+
+
+def compact(dataset: Any) -> None:
+    """Merge the fragments of the first size class that is crowded."""
+    fragments = [fragment.metadata for fragment in dataset.get_fragments()]
+    live = [f.physical_rows - (f.num_deletions or 0) for f in fragments]
+    holes = any(f.num_deletions and f.num_deletions * 4 > f.physical_rows for f in fragments)
+    for size in SIZE_CLASSES:
+        if sum(rows < size for rows in live) >= CROWD:
+            dataset.optimize.compact_files(target_rows_per_fragment=size)
+            return
+    if holes:
+        dataset.optimize.compact_files(
+            target_rows_per_fragment=SIZE_CLASSES[0], materialize_deletions_threshold=0.25
+        )
+
+
+def _superseded(dataset: Any, before: float) -> set[int]:
+    """Versions whose successor is older than ``before`` (seconds since the epoch)."""
+    versions = sorted(dataset.versions(), key=lambda v: int(v["version"]))
+    return {
+        int(version["version"])
+        for version, successor in pairwise(versions)
+        if successor["timestamp"].timestamp() < before
+    }

@@ -1,0 +1,177 @@
+"""The settings of a training: one frozen dataclass; TOML in, TOML out."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from spherequant.errors import ConfigError
+from spherequant.images import PROTOCOLS
+
+AUTO = "auto"
+
+_CHOICES = {
+    "optimizer": ("auto", "sgd", "adamw"),
+    "augment": ("auto", "none", "shift", "crop"),
+    "precision": ("auto", "float32", "bfloat16"),
+    "labels": ("auto", "folders", "csv", "none"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """Settings of ``train``. ``auto`` and 0 are replaced by what suits the backbone.
+
+    Attributes:
+        bits: length of a code; a multiple of 8 from 8 to 128: M = bits / 8 codebooks.
+        backbone: ``small``, a timm model, or ``auto``: ``small`` for labelled images up to 64
+            pixels, else a timm default.
+        weights: ``pretrained``, ``none``, a .safetensors file or a folder in timm's local form.
+        image_size: side of the network's input in pixels.
+        dim: D, dimension of the embedding.
+        protocol: which images are trained on (docs: protocols); the rest stays unseen.
+        labels: where labels come from: ``auto``, ``folders``, ``csv`` or ``none``.
+        epochs: passes over the training images.
+        batch_size: images a step.
+        optimizer: ``sgd`` (networks from scratch) or ``adamw`` (pretrained ones).
+        learning_rate: its highest value in the schedule.
+        weight_decay: of the backbone and the projection.
+        label_smoothing: share of the label's mass that is spread over all classes.
+        softmax_scale: s, the length that the classifier's rows start with.
+        quantization_weight: λ1, weight of ‖z - x̂‖².
+        centre_weight: λ2, weight of ‖z - φ‖².
+        discriminative_weight: λ3, weight of ‖φ - x̂‖².
+        warmup: share of the epochs before the quantization terms begin.
+        rounds: how often codes and codebooks are learned anew after that.
+        encode_toward_class: encode the blend of z and the centre of the predicted class, not z.
+        mirror: embed an image as the mean of itself and its mirror image, normalised.
+        augment: ``none``, ``shift`` (small images) or ``crop`` (photographs).
+        precision: of the layers in training; stored codes always come from float32.
+        seed: of training.
+        split_seed: of the protocol's split.
+    """
+
+    bits: int = 32
+    backbone: str = AUTO
+    weights: str = AUTO
+    image_size: int = 0
+    dim: int = 0
+    protocol: str = "holdout"
+    labels: str = AUTO
+    epochs: int = 0
+    batch_size: int = 0
+    optimizer: str = AUTO
+    learning_rate: float = 0.0
+    weight_decay: float = -1.0
+    label_smoothing: float = 0.1
+    softmax_scale: float = 12.0
+    quantization_weight: float = 0.1
+    centre_weight: float = 0.1
+    discriminative_weight: float = 0.3
+    warmup: float = 0.5
+    rounds: int = 3
+    encode_toward_class: bool = True
+    mirror: bool = True
+    augment: str = AUTO
+    precision: str = AUTO
+    seed: int = 0
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        for setting in dataclasses.fields(self):
+            self._check_type(setting.name, getattr(self, setting.name), type(setting.default))
+        if self.bits % 8 or not 8 <= self.bits <= 128:
+            raise ConfigError(f"bits must be a multiple of 8 from 8 to 128, not {self.bits}")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ConfigError(_unknown(getattr(self, name), choices, f"a value of {name}"))
+        if self.protocol not in PROTOCOLS:
+            raise ConfigError(_unknown(self.protocol, PROTOCOLS, "a protocol"))
+        self._check_ranges()
+
+    def _check_type(self, name: str, value: object, wanted: type) -> None:
+        fits = type(value) is wanted or (wanted is float and type(value) is int)
+        if not fits:
+            raise ConfigError(
+                f"{name} must be {wanted.__name__}, not {type(value).__name__}: {value!r}"
+            )
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{name} must be a finite number, not {value}")
+
+    def _check_ranges(self) -> None:
+        at_least_zero = (
+            "image_size",
+            "dim",
+            "epochs",
+            "batch_size",
+            "learning_rate",
+            "quantization_weight",
+            "centre_weight",
+            "discriminative_weight",
+            "seed",
+            "split_seed",
+        )
+        for name in at_least_zero:
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name} must not be below 0: {getattr(self, name)}")
+        if not 0 <= self.warmup < 1 or not 0 <= self.label_smoothing < 1:
+            raise ConfigError("warmup and label_smoothing must lie in [0, 1)")
+        if self.softmax_scale <= 0:
+            raise ConfigError(f"softmax_scale must be above 0, not {self.softmax_scale}")
+        if self.rounds < 0:
+            raise ConfigError(f"rounds must not be below 0: {self.rounds}")
+
+    @property
+    def n_codebooks(self) -> int:
+        """M: one codebook of 256 codewords for each byte."""
+        return self.bits // 8
+
+    @property
+    def pull(self) -> float:
+        """λ3 / λ1: how far the blended target lies towards the class centre."""
+        if self.quantization_weight == 0:
+            return 0.0
+        return self.discriminative_weight / self.quantization_weight
+
+    @classmethod
+    def load(cls, path: str | Path) -> TrainConfig:
+        """Read a TOML file.
+
+        Raises:
+            ConfigError: the file cannot be read, a key is unknown, or a value is impossible.
+        """
+        try:
+            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"the configuration {path} cannot be read: {error}") from error
+        return cls.from_dict(values, where=str(path))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], where: str = "the configuration") -> TrainConfig:
+        """Build from plain values; an unknown key is an error that names the nearest."""
+        known = [setting.name for setting in dataclasses.fields(cls)]
+        for name in values:
+            if name not in known:
+                raise ConfigError(f"{where}: {_unknown(name, known, 'a setting')}")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return dataclasses.asdict(self)
+
+    def to_toml(self) -> str:
+        """Return the text of a configuration file with every setting."""
+        return tomli_w.dumps(self.to_dict())
+
+
+def _unknown(name: str, known: tuple[str, ...] | list[str], kind: str) -> str:
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; one of {', '.join(known)}"
+    return f"{name!r} is not {kind}{hint}"

@@ -1,0 +1,361 @@
+"""The alternating loop: network steps on L, then codes and codebooks of clean images, anew.
+
+Codes and codebooks stand still in a network step (method.md, "The objective").
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from spherequant.embedding import embed_batches
+from spherequant.errors import SpherequantError
+from spherequant.quantizer import Codebooks, Encoder
+from spherequant.quantizer.learning import learn_codebooks
+from spherequant.training import augment, checkpoint, losses
+from spherequant.training.centres import CentreSums, centres_of
+from spherequant.training.learner import Learner, make_average, make_optimizer, rate_factor
+from spherequant.training.randomness import key_hashes, seed_for, shuffled, uniform
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lightning_fabric import Fabric
+
+    from spherequant.embedding import Preprocessing
+    from spherequant.training.config import TrainConfig
+
+_FIRST_ITERATIONS, _WARM_ITERATIONS, _LAST_ITERATIONS = 6, 3, 12
+
+
+@dataclass(frozen=True, slots=True)
+class TrainEvent:
+    """Where a training stands, for progress bars and logs.
+
+    Attributes:
+        stage: ``decode``, ``train``, ``quantize`` or ``finish``.
+        epoch: epochs completed, out of ``epochs``.
+        step: steps completed, out of ``steps`` (images, when decoding).
+        losses: the terms of the objective, by name; empty between steps.
+        images_per_second: since the stage began in this process.
+        seconds_left: until the last step at this speed.
+    """
+
+    stage: str
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    losses: dict[str, float] = field(default_factory=dict)
+    images_per_second: float = 0.0
+    seconds_left: float = 0.0
+
+
+Report = Callable[[TrainEvent], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingImages:
+    """The decoded images of a training and what is known of them.
+
+    Attributes:
+        pixels: uint8 [N, S, S, 3], usually a memory map.
+        labels: bool [N, C], at least one label a row.
+        keys: of the images, in the same order.
+    """
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    keys: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What the loop ends with: codebooks, centres φ [C, D] and classifier W' [C, D], b [C]."""
+
+    codebooks: Codebooks
+    centres: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray
+
+
+class Trainer:
+    """One training, from its first step or from a checkpoint.
+
+    Args:
+        learner: network and classifier, freshly made.
+        preprocessing: of the network.
+        images: what is trained on.
+        config: resolved.
+        fabric: device and precision.
+        report: called after each step and stage.
+        checkpoint_path: where the state is kept after each epoch, until the caller has saved what
+            it led to and removes it; None for nowhere.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        preprocessing: Preprocessing,
+        images: TrainingImages,
+        config: TrainConfig,
+        fabric: Fabric,
+        report: Report,
+        checkpoint_path: Path | None = None,
+    ) -> None:
+        self.config, self.images, self.preprocessing = config, images, preprocessing
+        self.fabric, self.report, self.checkpoint_path = fabric, report, checkpoint_path
+        self.learner = learner.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack the pair
+        self.optimizer = make_optimizer(self.learner, config)
+        # Batch normalisation needs two images in each.
+        self.batches = min(
+            math.ceil(len(images.keys) / config.batch_size), max(1, len(images.keys) // 2)
+        )
+        self.average = make_average(self.learner, self.batches)
+        self.forward = fabric.setup_module(self.learner)
+        self.stepper: Any = fabric.setup_optimizers(self.optimizer)
+        self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self._hashes = key_hashes(images.keys)
+        self._augment = augment.augmentation(config.augment)
+        self._mirror_numbers = uniform(self._hashes, 1, "mirror", config.seed)
+        self._labels = torch.from_numpy(images.labels).to(fabric.device)
+        self.epoch = 0
+        self.centres: torch.Tensor | None = None  # φ of the epoch or round before
+        self.codebooks: Codebooks | None = None
+        self.reconstructions: torch.Tensor | None = None  # x̂ of every training image
+        self._last_report = 0.0
+
+    @property
+    def steps(self) -> int:
+        """Steps in the whole training."""
+        return self.config.epochs * self.batches
+
+    def run(self) -> Learned:
+        """Train to the end.
+
+        Raises:
+            SpherequantError: the loss is no longer a number.
+        """
+        self._restore()
+        rounds = round_epochs(self.config)
+        begun, done_before = time.perf_counter(), self.epoch
+        while self.epoch < self.config.epochs:
+            if self.epoch in rounds:
+                self._learn_codes(self.learner, mirror=False)
+            self._train_epoch(begun, done_before)
+            self.epoch += 1
+            self._keep()
+        # From here on the network is the averaged one.
+        self.learner.load_state_dict(self.average.module.state_dict())
+        return self._finish()
+
+    def _train_epoch(self, begun: float, done_before: int) -> None:
+        config = self.config
+        self.learner.train()
+        # Dropout and the like inside a backbone draw from torch's own generator.
+        torch.manual_seed(seed_for("torch", config.seed, self.epoch))
+        numbers = uniform(self._hashes, augment.NUMBERS - 1, "augment", config.seed, self.epoch)
+        numbers = np.concatenate([self._mirror_numbers, numbers], axis=1)
+        order = shuffled(self._hashes, config.seed, self.epoch)
+        sums = CentreSums(self._labels.shape[1], self.learner.weight.shape[1], self.fabric.device)
+        for position, rows in enumerate(np.array_split(order, self.batches)):
+            step = self.epoch * self.batches + position
+            self._set_rate(step)
+            terms, z_BD = self._step(np.sort(rows), numbers)
+            sums.add(z_BD, self._labels[np.sort(rows)])
+            if step + 1 > self.steps // 2:
+                self.average.update_parameters(self.learner)
+            self._tell(step + 1, terms, begun, done_before)
+        self.centres = sums.centres()
+
+    def _step(
+        self, rows: np.ndarray, numbers: np.ndarray
+    ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        pixels = self._augment(self.images.pixels[rows], numbers[rows], self.epoch)
+        images = self.preprocessing.standardise(pixels.to(self.fabric.device, non_blocking=True))
+        z_BD = self.forward(images).float()
+        terms = self._terms(z_BD, rows)
+        total = self._weigh(terms)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(total)
+        self.stepper.step()
+        return {**terms, "total": total}, z_BD
+
+    def _terms(self, z_BD: torch.Tensor, rows: np.ndarray) -> dict[str, torch.Tensor]:
+        """Return the terms of the objective that have begun."""
+        labels_BC = self._labels[rows]
+        learner = self.learner
+        terms = {
+            "softmax": losses.softmax_loss(
+                z_BD, learner.weight, learner.bias, labels_BC, self.config.label_smoothing
+            )
+        }
+        if self.centres is not None:
+            centre_BD = centres_of(labels_BC, self.centres)
+            terms["centre"] = losses.centre_loss(z_BD, centre_BD)
+            if self.reconstructions is not None:
+                x_BD = self.reconstructions[rows]
+                terms["quantization"] = losses.quantization_loss(z_BD, x_BD)
+                terms["discriminative"] = losses.discriminative_loss(centre_BD, x_BD)
+        return terms
+
+    def _weigh(self, terms: dict[str, torch.Tensor]) -> torch.Tensor:
+        weights = {
+            "softmax": 1.0,
+            "quantization": self.config.quantization_weight,
+            "centre": self.config.centre_weight,
+            "discriminative": self.config.discriminative_weight,
+        }
+        return torch.stack([weights[name] * value for name, value in terms.items()]).sum()
+
+    def _set_rate(self, step: int) -> None:
+        factor = rate_factor(step, self.steps)
+        for group, base in zip(self.optimizer.param_groups, self._base_rates, strict=True):
+            group["lr"] = base * factor
+
+    def _learn_codes(self, learner: Learner, *, mirror: bool, iterations: int = 0) -> np.ndarray:
+        """Embed the clean images, then learn centres, codebooks and codes of them.
+
+        Returns:
+            the embeddings, float32 [N, D].
+        """
+        self._say("quantize")
+        z_ND = self._embed_clean(learner, mirror=mirror)
+        sums = CentreSums(self._labels.shape[1], z_ND.shape[1])
+        labels = torch.from_numpy(self.images.labels)
+        sums.add(torch.from_numpy(z_ND), labels)
+        centres = sums.centres()
+        phi_ND = centres_of(labels, centres).numpy()
+        pull = self.config.pull
+        u_ND = ((z_ND + pull * phi_ND) / (1 + pull)).astype(np.float32)
+        first = self.codebooks is None
+        self.codebooks = learn_codebooks(
+            u_ND,
+            self.config.n_codebooks,
+            256,
+            iterations=iterations or (_FIRST_ITERATIONS if first else _WARM_ITERATIONS),
+            seed=seed_for("codebooks", self.config.seed, self.epoch),
+            init=self.codebooks,
+        )
+        codes_NM = Encoder(self.codebooks).encode(u_ND)
+        device = self.fabric.device
+        self.reconstructions = torch.from_numpy(self.codebooks.decode(codes_NM)).to(device)
+        self.centres = centres.to(device)
+        return z_ND
+
+    def _embed_clean(self, learner: Learner, *, mirror: bool) -> np.ndarray:
+        learner.eval()
+        return embed_batches(
+            learner.network,
+            self.preprocessing,
+            self.images.pixels,
+            batch=self.config.batch_size,
+            mirror=mirror,
+            autocast=torch.bfloat16 if self.config.precision == "bfloat16" else None,
+        )
+
+    def _finish(self) -> Learned:
+        self._learn_codes(self.learner, mirror=self.config.mirror, iterations=_LAST_ITERATIONS)
+        self._say("finish")
+        if self.codebooks is None or self.centres is None:
+            raise SpherequantError("the last round learned no codebooks: this is a defect")
+        return Learned(
+            self.codebooks,
+            self.centres.cpu().numpy(),
+            self.learner.weight.detach().cpu().numpy(),
+            self.learner.bias.detach().cpu().numpy(),
+        )
+
+    # -- telling and keeping ------------------------------------------------------------------
+
+    def _say(self, stage: str) -> None:
+        self.report(
+            TrainEvent(stage, self.epoch, self.config.epochs, self.epoch * self.batches, self.steps)
+        )
+
+    def _tell(
+        self, step: int, terms: dict[str, torch.Tensor], begun: float, done_before: int
+    ) -> None:
+        now = time.perf_counter()
+        last = step % self.batches == 0
+        # A number is fetched from a GPU only when somebody looks at it.
+        if now - self._last_report < 0.2 and not last:
+            return
+        self._last_report = now
+        values = {name: value.item() for name, value in terms.items()}
+        if not math.isfinite(values["total"]):
+            raise SpherequantError(
+                f"the loss is no longer a number after {step} steps: train with a smaller "
+                f"learning_rate than {self.config.learning_rate:g}"
+            )
+        done = step - done_before * self.batches
+        speed = done / (now - begun)
+        self.report(
+            TrainEvent(
+                "train",
+                self.epoch + last,
+                self.config.epochs,
+                step,
+                self.steps,
+                values,
+                speed * len(self.images.keys) / self.batches,
+                (self.steps - step) / speed,
+            )
+        )
+
+    def _keep(self) -> None:
+        if self.checkpoint_path is None:
+            return
+        tensors = {f"learner/{k}": v for k, v in self.learner.state_dict().items()}
+        tensors |= {f"average/{k}": v for k, v in self.average.state_dict().items()}
+        optimizer = checkpoint.optimizer_tensors(self.optimizer)
+        tensors |= {f"optimizer/{k}": v for k, v in optimizer.items()}
+        if self.centres is not None:
+            tensors["centres"] = self.centres
+        if self.codebooks is not None and self.reconstructions is not None:
+            tensors["codebooks"] = torch.tensor(self.codebooks.array)
+            tensors["reconstructions"] = self.reconstructions
+        checkpoint.save_checkpoint(self.checkpoint_path, tensors, self._facts())
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "epoch": self.epoch,
+            "config": self.config.to_dict(),
+            "images": int(np.bitwise_xor.reduce(self._hashes)) if len(self._hashes) else 0,
+            "labels": hashlib.sha256(self.images.labels.tobytes()).hexdigest(),
+        }
+
+    def _restore(self) -> None:
+        if self.checkpoint_path is None or not self.checkpoint_path.exists():
+            return
+        tensors, facts = checkpoint.load_checkpoint(self.checkpoint_path)
+        if {**facts, "epoch": 0} != {**self._facts(), "epoch": 0}:
+            raise SpherequantError(
+                f"{self.checkpoint_path} belongs to a training with other settings or images: go "
+                "on with those, name another --out, or start over with --overwrite"
+            )
+        device = self.fabric.device
+        self.epoch = int(facts["epoch"])
+        self.learner.load_state_dict(checkpoint.under("learner/", tensors))
+        self.average.load_state_dict(checkpoint.under("average/", tensors))
+        checkpoint.restore_optimizer(self.optimizer, checkpoint.under("optimizer/", tensors))
+        if "centres" in tensors:
+            self.centres = tensors["centres"].to(device)
+        if "codebooks" in tensors:
+            self.codebooks = Codebooks(tensors["codebooks"].numpy())
+            self.reconstructions = tensors["reconstructions"].to(device)
+
+
+def round_epochs(config: TrainConfig) -> set[int]:
+    """Return the epochs before which codes and codebooks are learned anew."""
+    first = math.ceil(config.warmup * config.epochs)
+    return {
+        int(epoch) for epoch in np.linspace(first, config.epochs, config.rounds, endpoint=False)
+    }

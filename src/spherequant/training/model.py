@@ -1,0 +1,329 @@
+"""What training ends with: network, class target and codebooks, and their directory on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import threading
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import load_file as load_tensors
+from safetensors.torch import save_file as save_tensors
+
+from spherequant.embedding import BackboneSpec, EmbeddingNetwork, Preprocessing, embed_batches
+from spherequant.errors import FormatError, InputError
+from spherequant.quantizer import Codebooks, Encoder
+from spherequant.training.config import TrainConfig
+from spherequant.training.randomness import key_hashes
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Sequence
+
+    from spherequant.images import Item
+
+SCHEMA = 1
+_WEIGHTS, _CODEBOOKS, _TRAINED = (
+    "weights.safetensors",
+    "codebooks.safetensors",
+    "trained.safetensors",
+)
+_DAMAGED = "the model in {0} is damaged: {1}. Copy it again, or train it again."
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A trained network and quantizer: images in, unit vectors or M-byte codes out.
+
+    Attributes:
+        config: the resolved settings of the training.
+        classes: names of the labels, in the order of the classifier; empty without labels.
+        network: maps images to the unit sphere; in evaluation mode.
+        backbone: how the network's backbone is built again.
+        preprocessing: what is done to an image first.
+        encoder: the canonical encoder: codebooks, and the class target when there are labels.
+        inference_batch: images in each pass through the network.
+        multi_label: whether an image may have several labels.
+        trained_hashes: uint64 [N], hashes of the keys and sizes of the images trained on.
+        summary: what the training reports: protocol, seeds, images, seconds, figures.
+    """
+
+    config: TrainConfig
+    classes: tuple[str, ...]
+    network: EmbeddingNetwork
+    backbone: BackboneSpec
+    preprocessing: Preprocessing
+    encoder: Encoder
+    inference_batch: int
+    multi_label: bool
+    trained_hashes: np.ndarray
+    summary: dict[str, Any]
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def __post_init__(self) -> None:
+        self.network.eval().requires_grad_(requires_grad=False)
+        self.network.to(_device(), memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack the pair
+
+    @property
+    def bits(self) -> int:
+        """Length of a code."""
+        return self.codebooks.bits
+
+    @property
+    def codebooks(self) -> Codebooks:
+        """The M codebooks."""
+        return self.encoder.codebooks
+
+    @property
+    def class_centres(self) -> np.ndarray:
+        """φ: float32 [C, D], rows of length one; [0, D] for a model without labels."""
+        if self.encoder.target is None:
+            return np.zeros((0, self.codebooks.dim), np.float32)
+        return self.encoder.target.centres_CD
+
+    def prepare(self, image: Image.Image) -> np.ndarray:
+        """Cut and resize an image to uint8 [S, S, 3]; cheap, thread-safe."""
+        return self.preprocessing.prepare(image)
+
+    def embed_prepared(self, pixels_BSS3: np.ndarray) -> np.ndarray:
+        """Embed images that ``prepare`` made.
+
+        An image's embedding depends on no other: passes through the network have one size, float32
+        and a fixed batch.
+
+        Args:
+            pixels_BSS3: uint8 [B, S, S, 3].
+
+        Returns:
+            float32 [B, D], rows of length one.
+
+        Raises:
+            InputError: another shape or type.
+        """
+        side = self.preprocessing.size
+        if pixels_BSS3.dtype != np.uint8 or pixels_BSS3.shape[1:] != (side, side, 3):
+            raise InputError(
+                f"prepared images are uint8 [B, {side}, {side}, 3], not "
+                f"{pixels_BSS3.dtype} {list(pixels_BSS3.shape)}: use model.prepare(image)"
+            )
+        with self._lock:
+            return embed_batches(
+                self.network,
+                self.preprocessing,
+                pixels_BSS3,
+                batch=self.inference_batch,
+                mirror=self.config.mirror,
+            )
+
+    def embed(self, images: Iterable[Image.Image | np.ndarray]) -> np.ndarray:
+        """Embed images, holding one batch of them at a time.
+
+        Args:
+            images: PIL images, or uint8 arrays [H, W, 3].
+
+        Returns:
+            float32 [B, D], rows of length one.
+        """
+        source = iter(images)
+        parts = [np.zeros((0, self.codebooks.dim), np.float32)]
+        while batch := list(islice(source, self.inference_batch)):
+            prepared = np.stack([self.prepare(_as_image(image)) for image in batch])
+            parts.append(self.embed_prepared(prepared))
+        return np.concatenate(parts)
+
+    def encode(self, images: Iterable[Image.Image | np.ndarray]) -> np.ndarray:
+        """Encode images: ``encode_vectors(embed(images))``, uint8 [B, M]."""
+        return self.encode_vectors(self.embed(images))
+
+    def encode_vectors(self, z_ND: np.ndarray) -> np.ndarray:
+        """Encode embeddings to uint8 [N, M] with the canonical encoder."""
+        return self.encoder.encode(z_ND)
+
+    def predict(self, z_ND: np.ndarray) -> np.ndarray:
+        """Predict the classes of embeddings.
+
+        Args:
+            z_ND: float32, of ``embed``.
+
+        Returns:
+            bool [N, C]: one class a row, or several for a multi-label model; C = 0 without labels.
+        """
+        if self.encoder.target is None:
+            return np.zeros((len(z_ND), 0), bool)
+        return self.encoder.target.predict(z_ND)
+
+    def trained_on(self, items: Sequence[Item]) -> np.ndarray:
+        """Tell which images were trained on, by key and size in bytes: bool [N]."""
+        return np.isin(item_hashes(items), self.trained_hashes)
+
+    @property
+    def fingerprint(self) -> str:
+        """Sha256, in hex, of everything that changes a code."""
+        digest = hashlib.sha256(json.dumps(self._code_settings(), sort_keys=True).encode())
+        arrays = {name: value.cpu().numpy() for name, value in self.network.state_dict().items()}
+        arrays["codebooks"] = self.codebooks.array
+        if self.encoder.target is not None:
+            arrays["class_weight"] = self.encoder.target.weight_CD
+            arrays["class_bias"] = self.encoder.target.bias_C
+            arrays["class_centres"] = self.encoder.target.centres_CD
+        for name in sorted(arrays):
+            array = np.ascontiguousarray(arrays[name])
+            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(array.tobytes())
+        return digest.hexdigest()
+
+    def save(self, directory: str | os.PathLike[str]) -> None:
+        """Write the model's directory; ``model.json`` comes last, so a cut-off copy is no model.
+
+        Args:
+            directory: made when missing; a model already there is replaced.
+        """
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        description = folder / "model.json"
+        description.unlink(missing_ok=True)
+        state = self.network.state_dict()
+        weights = {name: value.cpu().contiguous() for name, value in state.items()}
+        save_tensors(weights, folder / _WEIGHTS)
+        self.encoder.save(folder / _CODEBOOKS)
+        save_arrays({"hashes": self.trained_hashes.view(np.int64)}, folder / _TRAINED)
+        (folder / "config.toml").write_text(self.config.to_toml(), encoding="utf-8")
+        text = json.dumps(self._description(), indent=2) + "\n"
+        draft = folder / "model.json.part"
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(description)
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike[str]) -> Model:
+        """Read a model's directory.
+
+        Raises:
+            FormatError: no model is there, it is damaged, or it is newer than this version reads.
+        """
+        folder = Path(directory)
+        values = read_description(folder)
+        try:
+            spec = BackboneSpec.from_dict(values["backbone"])
+            network = EmbeddingNetwork(*spec.build(), int(values["dim"]))
+            network.load_state_dict(load_tensors(folder / _WEIGHTS))
+            hashes = load_arrays(folder / _TRAINED)["hashes"].view(np.uint64)
+            model = cls(
+                config=TrainConfig.load(folder / "config.toml"),
+                classes=tuple(values["classes"]),
+                network=network,
+                backbone=spec,
+                preprocessing=Preprocessing.from_dict(values["preprocessing"]),
+                encoder=Encoder.load(folder / _CODEBOOKS),
+                inference_batch=int(values["inference_batch"]),
+                multi_label=bool(values["multi_label"]),
+                trained_hashes=hashes,
+                summary=dict(values["training"]),
+            )
+        except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
+            raise FormatError(_DAMAGED.format(folder, error)) from error
+        if model.fingerprint != values.get("fingerprint"):
+            raise FormatError(_DAMAGED.format(folder, "its files do not match its fingerprint"))
+        return model
+
+    def _code_settings(self) -> dict[str, Any]:
+        """Return the plain values that change a code, beside weights and codebooks."""
+        return {
+            "backbone": self.backbone.to_dict(),
+            "preprocessing": self.preprocessing.to_dict(),
+            "mirror": self.config.mirror,
+            "precision": "float32",
+            "inference_batch": self.inference_batch,
+            "beam": self.encoder.beam,
+            "icm_rounds": self.encoder.icm_rounds,
+            "pull": 0.0 if self.encoder.target is None else self.encoder.target.pull,
+            "multi_label": self.multi_label,
+        }
+
+    def _description(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "fingerprint": self.fingerprint,
+            **self._code_settings(),
+            "dim": self.codebooks.dim,
+            "n_codebooks": self.codebooks.n_codebooks,
+            "n_codewords": self.codebooks.n_codewords,
+            "bits": self.bits,
+            "classes": list(self.classes),
+            "made_with": made_with(),
+            "training": self.summary,
+        }
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Read ``model.json`` without loading the weights.
+
+    Raises:
+        FormatError: no model is there, it is damaged, or it is newer than this version reads.
+    """
+    path = folder / "model.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FormatError(
+            f"{folder} holds no trained model (it has no model.json). Train one with: "
+            f"spherequant train SOURCE --out {folder}"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise FormatError(_DAMAGED.format(folder, error)) from error
+    if not isinstance(values, dict) or not isinstance(schema := values.get("schema"), int):
+        raise FormatError(_DAMAGED.format(folder, "model.json names no schema"))
+    if schema > SCHEMA:
+        raise FormatError(
+            f"the model in {folder} has schema {schema}; this version reads up to {SCHEMA}. "
+            "Upgrade with: pip install --upgrade spherequant"
+        )
+    return values
+
+
+def item_hashes(items: Sequence[Item]) -> np.ndarray:
+    """Return a hash of each image's key and size in bytes: uint64 [N]."""
+    return key_hashes(f"{item.key}\0{item.size}" for item in items)
+
+
+def made_with() -> dict[str, Any]:
+    """Return versions, device and threads: with the same, codes are equal to the byte."""
+    import timm
+
+    from spherequant import __version__
+
+    device = _device()
+    return {
+        "spherequant": __version__,
+        "torch": str(torch.__version__),
+        "timm": timm.__version__,
+        "numpy": np.__version__,
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _as_image(image: Image.Image | np.ndarray) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image
+    if not isinstance(image, np.ndarray):
+        raise InputError(f"an image is a PIL image or a uint8 array, not {type(image).__name__}")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise InputError(
+            f"an image is a PIL image or a uint8 array [H, W, 3], not {image.dtype} "
+            f"{list(image.shape)}"
+        )
+    return Image.fromarray(image)

@@ -1,0 +1,73 @@
+"""What `auto` means: settings that suit the backbone, so that `--bits` alone is enough."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from spherequant.embedding.backbone import DEFAULT_TIMM, SMALL
+
+if TYPE_CHECKING:
+    from spherequant.training.config import TrainConfig
+
+# A training from scratch sees this many images at least: small sets get more epochs.
+_SMALL_SAMPLES = 40_000
+_SMALL_EPOCHS = 12
+_TIMM_EPOCHS = 20
+
+
+def choose_backbone(config: TrainConfig, *, labelled: bool, typical_side: int) -> TrainConfig:
+    """Replace ``auto`` of backbone and weights.
+
+    Without labels nothing can be learned but the codebooks, so the backbone must be pretrained.
+
+    Args:
+        config: as given.
+        labelled: whether there are classes to learn.
+        typical_side: median of the images' shorter sides, in pixels.
+    """
+    backbone, weights = config.backbone, config.weights
+    if backbone == "auto":
+        backbone = SMALL if labelled and typical_side <= 64 else DEFAULT_TIMM
+    if weights == "auto":
+        weights = "none" if backbone == SMALL else "pretrained"
+    size = config.image_size
+    if backbone == SMALL and size == 0:
+        size = 32 if typical_side <= 40 else 64
+    return dataclasses.replace(config, backbone=backbone, weights=weights, image_size=size)
+
+
+def resolve(config: TrainConfig, *, images: int, labelled: bool, bf16_pays: bool) -> TrainConfig:
+    """Replace every remaining ``auto`` and 0.
+
+    Args:
+        config: with its backbone chosen.
+        images: how many are trained on.
+        labelled: whether there are classes to learn.
+        bf16_pays: whether this device computes convolutions faster in bfloat16.
+    """
+    small = config.backbone == SMALL
+    epochs = _SMALL_EPOCHS if small else _TIMM_EPOCHS
+    if small:
+        epochs = max(epochs, min(60, -(-_SMALL_SAMPLES // max(images, 1))))
+    batch = min(512 if small else 64, max(8, images // 20))
+    # The rates were found with these batches; smaller ones take smaller steps.
+    rate = 1.0 * (batch / 512) ** 0.5 if small else 1e-3 * (batch / 64) ** 0.5
+    automatic: dict[str, object] = {
+        "dim": 64 if labelled else 128,
+        "epochs": epochs if labelled else 0,
+        "batch_size": batch,
+        "learning_rate": rate,
+    }
+    chosen = {
+        name: value for name, value in automatic.items() if getattr(config, name) == 0 and value
+    }
+    if config.weight_decay < 0:
+        chosen["weight_decay"] = 1.5e-3 if small else 0.05
+    if config.optimizer == "auto":
+        chosen["optimizer"] = "sgd" if small else "adamw"
+    if config.augment == "auto":
+        chosen["augment"] = "shift" if small else "crop"
+    if config.precision == "auto":
+        chosen["precision"] = "bfloat16" if bf16_pays and small else "float32"
+    return dataclasses.replace(config, **chosen)  # type: ignore[arg-type]  # values checked by TrainConfig

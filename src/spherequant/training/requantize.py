@@ -1,0 +1,58 @@
+"""Codes of another length for a trained network, which stays as it is."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spherequant.quantizer import ClassTarget, Encoder
+from spherequant.quantizer.learning import learn_codebooks
+from spherequant.training.randomness import seed_for
+
+if TYPE_CHECKING:
+    from spherequant.training.model import Model
+
+
+def requantize(model: Model, z_ND: np.ndarray, centre_ND: np.ndarray | None, bits: int) -> Model:
+    """Learn codebooks of another length on a frozen network's embeddings.
+
+    The network was trained with codes of its own length in the loop; these codes were not. A
+    training of its own for each length is the fair comparison where there is time for it.
+
+    Args:
+        model: any model.
+        z_ND: float32, embeddings of training images.
+        centre_ND: float32, the class centre of each; None for a model without labels.
+        bits: the new length.
+
+    Returns:
+        a model that shares the network.
+    """
+    config = dataclasses.replace(model.config, bits=bits)
+    u_ND = z_ND
+    if centre_ND is not None:
+        u_ND = ((z_ND + config.pull * centre_ND) / (1 + config.pull)).astype(np.float32)
+    codebooks = learn_codebooks(
+        u_ND, config.n_codebooks, 256, seed=seed_for("codebooks", config.seed)
+    )
+    encoder = Encoder(
+        codebooks, model.encoder.target, model.encoder.beam, model.encoder.icm_rounds
+    )
+    summary = {**model.summary, "requantized_from_bits": model.bits}
+    return dataclasses.replace(model, config=config, encoder=encoder, summary=summary)
+
+
+def true_centres(target: ClassTarget, labels_NC: np.ndarray) -> np.ndarray:
+    """Return the centre of each image's given labels.
+
+    Args:
+        target: holds the class centres.
+        labels_NC: bool, at least one label a row.
+
+    Returns:
+        float32 [N, D], rows of length one.
+    """
+    sums = labels_NC.astype(np.float32) @ target.centres_CD
+    return np.asarray(sums / np.linalg.norm(sums, axis=1, keepdims=True), np.float32)

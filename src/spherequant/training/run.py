@@ -1,0 +1,338 @@
+"""``train``: from a source of images to a model."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+
+from spherequant.embedding import EmbeddingNetwork, create_backbone
+from spherequant.embedding.backbone import SMALL
+from spherequant.embedding.small import Small
+from spherequant.errors import ConfigError, InputError, LabelError
+from spherequant.images import Limits, PixelCache, Skip, Source, Split, make_split, open_source
+from spherequant.quantizer import ClassTarget, Encoder
+from spherequant.quantizer.learning import learn_codebooks
+from spherequant.training.config import TrainConfig
+from spherequant.training.learner import Learner
+from spherequant.training.loop import Report, Trainer, TrainEvent, TrainingImages
+from spherequant.training.model import Model, item_hashes
+from spherequant.training.randomness import key_hashes, seed_for, shuffled
+from spherequant.training.recipe import choose_backbone, resolve
+from spherequant.training.tensorboard import log_to
+from spherequant.training.unsupervised import (
+    LEARNING_SAMPLE,
+    backbone_features,
+    fit_projection,
+)
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from spherequant.embedding import BackboneSpec, Preprocessing
+    from spherequant.images import Item
+
+# Images whose size is looked at to choose a backbone.
+_SIZED = 200
+_WHITENED_IMAGES = 5_000
+
+
+def train(
+    source: str | os.PathLike[str] | Source | Iterable[tuple[str, Any, Any]],
+    config: TrainConfig | None = None,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    limits: Limits | None = None,
+    overwrite: bool = False,
+    log_dir: str | os.PathLike[str] | None = None,
+    report: Report | None = None,
+) -> Model:
+    """Train a network and a quantizer on the training images of a source.
+
+    With labels: the objective of method.md (DSQ). Without: the features of a pretrained backbone,
+    projected to their principal directions and quantized as they are.
+
+    Args:
+        source: a folder, .zip, .tar, ``digits``, a known data set's name, or a re-iterable of
+            (key, image, labels).
+        config: the settings; ``None`` for the defaults.
+        out: the model's directory. The state of the training is kept in it after each epoch, and
+            the same call goes on from there.
+        limits: bounds on the pixels and bytes of an image.
+        overwrite: replace a model or an unfinished training in ``out``.
+        log_dir: write a TensorBoard log there.
+        report: called with a ``TrainEvent`` as the training goes on.
+
+    Returns:
+        the model; saved too when ``out`` is given. ``model.summary`` has the figures, and under
+        ``skipped`` the images that could not be read.
+
+    Raises:
+        SourceError: the source cannot be read, or has no images.
+        LabelError: the protocol leaves no image to train on, or there are neither labels nor
+            pretrained weights.
+        InputError: too few images can be read.
+        ConfigError: settings that do not fit the source.
+        SpherequantError: an unfinished training of other settings stands in ``out``.
+    """
+    config = config or TrainConfig()
+    limits = limits or Limits()
+    begun = time.perf_counter()
+    checkpoint = _prepare_out(out, overwrite=overwrite)
+    with ExitStack() as stack:
+        opened = stack.enter_context(open_source(source, labels=config.labels, limits=limits))
+        tell = stack.enter_context(log_to(log_dir, report or _silent))
+        split = make_split(opened.items, config.protocol, config.split_seed)
+        items = [opened.items[i] for i in split.training]
+        if not items:
+            raise LabelError(
+                f"protocol {config.protocol} leaves no image of {opened.name} to train on: all "
+                f"{len(opened.items)} are queries or unlabelled"
+            )
+        classes = tuple(sorted({label for item in items for label in item.labels}))
+        labelled = len(classes) > 1
+        if labelled:
+            items = [item for item in items if item.labels]
+        else:
+            chosen = shuffled(key_hashes(item.key for item in items), config.seed)
+            items = [items[i] for i in np.sort(chosen[:LEARNING_SAMPLE])]
+        setup = _set_up(opened, items, config, limits, labelled=labelled)
+        cache = stack.enter_context(_decode(opened, items, setup, limits, tell))
+        if len(cache.items) < 2:
+            first = f"; {cache.skips[0].path}: {cache.skips[0].reason}" if cache.skips else ""
+            raise InputError(
+                f"{len(cache.items)} of the {len(items)} training images could be read, and at "
+                f"least two are needed{first}"
+            )
+        if labelled:
+            model = _train_supervised(cache, classes, setup, checkpoint, tell)
+        else:
+            model = _train_unsupervised(cache, setup, tell)
+        model.summary.update(
+            _facts(opened, split, cache, classes, labelled=labelled),
+            seed=config.seed,
+            seconds=round(time.perf_counter() - begun, 1),
+        )
+        if out is not None and checkpoint is not None:
+            model.save(out)
+            checkpoint.unlink(missing_ok=True)
+    return model
+
+
+@dataclass(frozen=True, slots=True)
+class _Setup:
+    """Resolved settings, and the network that they ask for."""
+
+    config: TrainConfig
+    network: EmbeddingNetwork
+    preprocessing: Preprocessing
+    spec: BackboneSpec
+    fabric: Fabric
+
+
+def _silent(event: TrainEvent) -> None:
+    """Report to nobody."""
+
+
+def _prepare_out(out: str | os.PathLike[str] | None, *, overwrite: bool) -> Path | None:
+    if out is None:
+        return None
+    folder = Path(out)
+    checkpoint = folder / "checkpoint.safetensors"
+    if (folder / "model.json").exists() and not overwrite:
+        raise ConfigError(f"{folder} already holds a model: name another, or give --overwrite")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"the directory {folder} cannot be made: {error.strerror}") from error
+    if overwrite:
+        checkpoint.unlink(missing_ok=True)
+    return checkpoint
+
+
+def _set_up(
+    source: Source, items: Sequence[Item], config: TrainConfig, limits: Limits, *, labelled: bool
+) -> _Setup:
+    config = choose_backbone(
+        config, labelled=labelled, typical_side=_typical_side(source, items, limits)
+    )
+    if not labelled and config.weights == "none":
+        raise LabelError(
+            "without at least two labels nothing can be trained, and a backbone without weights "
+            "knows nothing: give labels (--labels folders or csv), or a pretrained backbone "
+            "(--backbone NAME --weights pretrained, or --weights FILE)"
+        )
+    config = resolve(config, images=len(items), labelled=labelled, bf16_pays=_bf16_pays())
+    torch.manual_seed(seed_for("weights", config.seed))
+    backbone, features, preprocessing, spec = create_backbone(
+        config.backbone, config.weights, config.image_size
+    )
+    config = dataclasses.replace(config, image_size=preprocessing.size)
+    network = EmbeddingNetwork(backbone, features, config.dim)
+    with _without_notices():
+        fabric = Fabric(
+            accelerator="cuda" if torch.cuda.is_available() else "cpu",
+            devices=1,
+            precision="bf16-mixed" if config.precision == "bfloat16" else "32-true",
+        )
+    return _Setup(config, network, preprocessing, spec, fabric)
+
+
+@contextmanager
+def _without_notices() -> Iterator[None]:
+    """Keep Lightning's notes on precision and devices off the terminal; its warnings stay."""
+    logger = logging.getLogger("lightning_fabric")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _typical_side(source: Source, items: Sequence[Item], limits: Limits) -> int:
+    """Return the median of the shorter sides of some images, chosen by hash, in pixels."""
+    sides = []
+    for position in shuffled(key_hashes(item.key for item in items), 0)[:_SIZED]:
+        try:
+            sides.append(min(source.image(items[position], limits).size))
+        except InputError:
+            continue  # reported when the image is decoded for training
+    return int(np.median(sides)) if sides else 0
+
+
+def _bf16_pays() -> bool:
+    """Tell whether convolutions are faster in bfloat16 here: on GPUs, and on CPUs with AMX."""
+    if torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+def _decode(
+    source: Source, items: Sequence[Item], setup: _Setup, limits: Limits, report: Report
+) -> PixelCache:
+    def tell(done: int) -> None:
+        report(TrainEvent("decode", 0, setup.config.epochs, done, len(items)))
+
+    return PixelCache.fill(source, items, setup.preprocessing.prepare, limits=limits, progress=tell)
+
+
+def _train_supervised(
+    cache: PixelCache,
+    classes: tuple[str, ...],
+    setup: _Setup,
+    checkpoint: Path | None,
+    report: Report,
+) -> Model:
+    config = setup.config
+    labels = _label_matrix(cache.items, classes)
+    multi_label = bool((labels.sum(axis=1) > 1).any())
+    images = TrainingImages(cache.pixels, labels, [item.key for item in cache.items])
+    if isinstance(setup.network.backbone, Small):
+        sample = np.sort(shuffled(key_hashes(images.keys), config.seed)[:_WHITENED_IMAGES])
+        pixels = torch.from_numpy(np.array(cache.pixels[sample]))
+        setup.network.backbone.fit_whitening(setup.preprocessing.standardise(pixels))
+    learner = Learner(setup.network, len(classes), config.dim, config.softmax_scale)
+    trainer = Trainer(
+        learner, setup.preprocessing, images, config, setup.fabric, report, checkpoint
+    )
+    learned = trainer.run()
+    target = ClassTarget(
+        learned.weight,
+        learned.bias,
+        learned.centres,
+        pull=config.pull if config.encode_toward_class else 0.0,
+        multi_label=multi_label,
+    )
+    return _model(setup, cache, classes, Encoder(learned.codebooks, target), multi_label)
+
+
+def _train_unsupervised(cache: PixelCache, setup: _Setup, report: Report) -> Model:
+    config = setup.config
+    report(TrainEvent("quantize", 0, 0, 0, 0))
+    setup.network.to(setup.fabric.device).eval()
+    features = backbone_features(
+        setup.network,
+        setup.preprocessing,
+        cache.pixels,
+        batch=config.batch_size,
+        mirror=config.mirror,
+    )
+    fit_projection(setup.network, features)
+    with torch.inference_mode():
+        device = setup.fabric.device
+        projected = setup.network.projection(torch.from_numpy(features).to(device)).cpu().numpy()
+    lengths = np.linalg.norm(projected, axis=1, keepdims=True)
+    kept = lengths[:, 0] > 0
+    codebooks = learn_codebooks(
+        projected[kept] / lengths[kept],
+        config.n_codebooks,
+        256,
+        seed=seed_for("codebooks", config.seed),
+    )
+    return _model(setup, cache, (), Encoder(codebooks), multi_label=False)
+
+
+def _model(
+    setup: _Setup,
+    cache: PixelCache,
+    classes: tuple[str, ...],
+    encoder: Encoder,
+    multi_label: bool,
+) -> Model:
+    return Model(
+        config=setup.config,
+        classes=classes,
+        network=setup.network,
+        backbone=setup.spec,
+        preprocessing=setup.preprocessing,
+        encoder=encoder,
+        inference_batch=64 if setup.config.backbone == SMALL else 16,
+        multi_label=multi_label,
+        trained_hashes=np.sort(item_hashes(cache.items)),
+        summary={},
+    )
+
+
+def _label_matrix(items: Sequence[Item], classes: tuple[str, ...]) -> np.ndarray:
+    """Return which image has which label: bool [N, C]."""
+    column = {name: position for position, name in enumerate(classes)}
+    labels = np.zeros((len(items), len(classes)), bool)
+    for row, item in enumerate(items):
+        labels[row, [column[label] for label in item.labels]] = True
+    return labels
+
+
+def _facts(
+    source: Source,
+    split: Split,
+    cache: PixelCache,
+    classes: tuple[str, ...],
+    *,
+    labelled: bool,
+) -> dict[str, Any]:
+    return {
+        "source": source.name,
+        "labels": source.label_note,
+        "supervised": labelled,
+        "classes": len(classes),
+        "images": len(cache.items),
+        "validation_images": len(split.validation),
+        "protocol": split.protocol,
+        "split_seed": split.split_seed,
+        "skipped": [_plain(skip) for skip in (*source.skips, *cache.skips)],
+    }
+
+
+def _plain(skip: Skip) -> dict[str, str]:
+    return {"path": skip.path, "reason": skip.reason}

@@ -1,0 +1,96 @@
+"""Without labels: features of a pretrained backbone, projected and quantized as they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from spherequant.errors import InputError
+
+if TYPE_CHECKING:
+    from spherequant.embedding import EmbeddingNetwork, Preprocessing
+
+# Enough for 256 features' covariance and for 256 codewords; more changes little.
+LEARNING_SAMPLE = 100_000
+_ROWS_AT_ONCE = 8192  # whose float64 copies are held
+
+
+class _Features(nn.Module):
+    """A network's backbone alone, in the place of its projection."""
+
+    def __init__(self, network: EmbeddingNetwork) -> None:
+        super().__init__()
+        self.backbone = network.backbone
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self.backbone(images)
+        return features.float()
+
+
+@torch.inference_mode()
+def backbone_features(
+    network: EmbeddingNetwork,
+    preprocessing: Preprocessing,
+    pixels_NSS3: np.ndarray,
+    *,
+    batch: int,
+    mirror: bool,
+) -> np.ndarray:
+    """Return the backbone's features of prepared images: float32 [N, F].
+
+    Args:
+        network: in evaluation mode.
+        preprocessing: the one that prepared the pixels.
+        pixels_NSS3: uint8.
+        batch: images in each pass.
+        mirror: take the mean with the mirrored image's features.
+    """
+    device = network.projection.weight.device
+    backbone = _Features(network).eval()
+    features = np.empty((len(pixels_NSS3), network.projection.in_features), np.float32)
+    for start in range(0, len(pixels_NSS3), batch):
+        part = torch.from_numpy(np.array(pixels_NSS3[start : start + batch])).to(device)
+        images = preprocessing.standardise(part)
+        value = backbone(images)
+        if mirror:
+            value = (value + backbone(images.flip(3))) / 2
+        features[start : start + len(part)] = value.cpu().numpy()
+    return features
+
+
+def fit_projection(network: EmbeddingNetwork, features_NF: np.ndarray) -> None:
+    """Set the projection to the features' principal directions, centred.
+
+    With fewer images than dimensions the last rows are zero: they add nothing to an embedding.
+
+    Args:
+        network: its projection and centring are set; its backbone stays.
+        features_NF: float32.
+
+    Raises:
+        InputError: all images have the same features.
+    """
+    mean = features_NF.mean(axis=0, dtype=np.float64)
+    covariance = np.zeros((features_NF.shape[1], features_NF.shape[1]))
+    for start in range(0, len(features_NF), _ROWS_AT_ONCE):
+        centred = features_NF[start : start + _ROWS_AT_ONCE] - mean
+        covariance += centred.T @ centred
+    covariance /= max(len(features_NF) - 1, 1)
+    variance, directions = np.linalg.eigh(covariance)
+    dim = network.projection.out_features
+    leading = np.argsort(variance)[::-1][:dim]
+    if variance[leading[0]] <= 1e-12:
+        raise InputError(
+            "all images look the same to the backbone: at least two different ones are needed"
+        )
+    rows = np.zeros((dim, features_NF.shape[1]))
+    rows[: len(leading)] = directions[:, leading].T
+    with torch.no_grad():
+        network.projection.weight.copy_(torch.from_numpy(rows))
+        network.projection.bias.copy_(torch.from_numpy(-rows @ mean))
+        # Nothing is left to centre: with statistics at their start it only scales, which
+        # normalisation undoes.
+        network.centring.reset_running_stats()

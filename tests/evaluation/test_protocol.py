@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from spherequant.errors import ConfigError, InputError, LabelError, MissingDependencyError
+from spherequant.evaluation import average_precision, embeddings, evaluate
+from spherequant.images import make_split, open_source
+
+KEYS = {
+    "protocol",
+    "bits",
+    "map",
+    "map_recall_aware",
+    "map_at",
+    "accuracy",
+    "float_map",
+    "class_id_map",
+    "class_centre_map",
+    "precision_at",
+    "distinct_codes",
+    "ties",
+    "seed",
+    "split_seed",
+    "query_count",
+    "database_count",
+    "baselines",
+    "warnings",
+    "predicted_classes_used",
+    "cosine_map",
+    "skipped",
+    "euclidean_map",
+    "map_standard_error",
+    "tie_rule",
+    "denominators",
+    "evaluation_seed",
+    "seconds",
+}
+
+
+def vectors_of(model, source, positions):
+    images = [source.image(source.items[position]) for position in positions]
+    return model.embed_prepared(np.stack([model.prepare(image) for image in images]))
+
+
+def shares_label(source, queries, database):
+    return np.array(
+        [
+            [bool({*source.items[q].labels} & {*source.items[d].labels}) for d in database]
+            for q in queries
+        ]
+    )
+
+
+def test_holdout_equals_a_direct_computation(make_model, make_pictures):
+    pictures = make_pictures()
+    model = make_model(pull=0.7)
+    report = evaluate(model, pictures).to_dict()
+    source = open_source(pictures)
+    split = make_split(source.items, "holdout", 3)  # the model's own split seed
+    queries = vectors_of(model, source, split.queries)
+    database = vectors_of(model, source, split.database)
+    relevant = shares_label(source, split.queries, split.database)
+    reconstructed = model.encoder.codebooks.decode(model.encoder.encode(database))
+    # float64 products tie as float32 table sums do: equal codes have equal reconstructions
+    by_codes = average_precision(np.round(queries @ reconstructed.T, 5), relevant)
+    assert report["map"] == pytest.approx(np.mean(by_codes), abs=1e-3)
+    by_float = average_precision(queries @ database.T, relevant)
+    assert report["float_map"] == pytest.approx(np.mean(by_float), abs=1e-6)
+    target = model.encoder.target
+    predicted = target.predict(queries).argmax(1)[:, None] == target.predict(database).argmax(1)
+    assert report["class_id_map"] == pytest.approx(
+        np.mean(average_precision(predicted.astype(float), relevant))
+    )
+    centres = target.centres_CD[target.predict(database).argmax(1)]
+    assert report["class_centre_map"] == pytest.approx(
+        np.mean(average_precision(np.round(queries @ centres.T, 5), relevant)), abs=1e-6
+    )
+    classes = np.array(model.classes)[target.predict(queries).argmax(1)]
+    right = [name in source.items[q].labels for name, q in zip(classes, split.queries, strict=True)]
+    assert report["accuracy"] == pytest.approx(np.mean(right))
+    assert (report["query_count"], report["database_count"]) == (10, 90)
+    assert report["ties"] == 1.0
+
+
+def test_the_report_has_the_keys_that_others_rely_on(make_model, make_pictures):
+    report = evaluate(make_model(), make_pictures(), seed=4).to_dict()
+    assert set(report) == KEYS
+    assert report["map_at"] == "all"
+    assert (report["bits"], report["protocol"]) == (8, "holdout")
+    assert (report["seed"], report["split_seed"], report["evaluation_seed"]) == (5, 3, 4)
+    assert report["precision_at"].keys() == {"1", "5", "10", "50"}
+    assert report["predicted_classes_used"] is False
+    assert report["warnings"] == []
+    assert report["baselines"] == {}
+
+
+def test_a_seed_that_the_model_does_not_tell_is_null(make_model, make_pictures):
+    report = evaluate(make_model(summary={}), make_pictures(), examples=0).to_dict()
+    assert report["seed"] is None
+    assert report["split_seed"] == 0
+
+
+def test_another_split_seed_asks_other_queries(make_model, make_pictures):
+    model, pictures = make_model(), make_pictures()
+    own = evaluate(model, pictures, examples=0)
+    assert evaluate(model, pictures, split_seed=3, examples=0).queries.keys == own.queries.keys
+    assert evaluate(model, pictures, split_seed=4, examples=0).queries.keys != own.queries.keys
+
+
+def test_unseen_classes_puts_them_in_the_headline(make_model, make_pictures):
+    pictures = make_pictures()
+    report = evaluate(make_model(), pictures, "unseen-classes")
+    split = make_split(open_source(pictures).items, "unseen-classes", 3)
+    assert len(split.unseen_classes) == 2
+    for labels, headline in zip(report.queries.labels, report.queries.headline, strict=True):
+        assert headline == (labels[0] in split.unseen_classes)
+    figures = report.to_dict()
+    assert set(figures) == KEYS | {"seen"}
+    assert figures["accuracy"] is None
+    assert figures["seen"]["accuracy"] is not None
+    assert figures["query_count"] + figures["seen"]["query_count"] == len(report.queries.keys)
+    ap = report.queries.rankings["codes"].ap
+    assert figures["seen"]["map"] == pytest.approx(ap[~report.queries.headline].mean())
+    assert figures["map"] == pytest.approx(ap[report.queries.headline].mean())
+
+
+def test_without_a_classifier_its_controls_are_null(make_model, make_pictures):
+    figures = evaluate(make_model(classes=()), make_pictures()).to_dict()
+    assert figures["class_id_map"] is None
+    assert figures["class_centre_map"] is None
+    assert figures["accuracy"] is None
+    assert figures["predicted_classes_used"] is False
+
+
+def test_labels_that_the_model_does_not_know_are_ranked_all_the_same(make_model, make_pictures):
+    pictures = make_pictures(labels_of=lambda name, _: (f"other {name}",))
+    figures = evaluate(make_model(), pictures).to_dict()
+    assert figures["accuracy"] is None
+    assert figures["class_id_map"] > 0.3
+
+
+def test_images_of_several_labels_are_relevant_by_any(make_model, make_pictures):
+    pictures = make_pictures(labels_of=lambda name, n: (name, "even") if n % 2 == 0 else (name,))
+    model = make_model(multi_label=True, pull=0.5)
+    report = evaluate(model, pictures)
+    source = open_source(pictures)
+    split = make_split(source.items, "holdout", 3)
+    counts = shares_label(source, split.queries, split.database).sum(axis=1)
+    assert list(report.queries.relevant_counts) == list(counts)
+    assert report.to_dict()["predicted_classes_used"] is True
+    assert report.to_dict()["accuracy"] > 0.3
+
+
+def test_trained_queries_are_said_loudly(make_model, make_pictures):
+    pictures = make_pictures()
+    everything = frozenset(key for key, _, _ in pictures)
+    model = make_model(trained_keys=everything)
+    (warning,) = evaluate(model, pictures).to_dict()["warnings"]
+    assert "TRAINED ON 10 OF THE 10 QUERIES" in warning
+    leaks = evaluate(model, pictures, "unseen-classes").to_dict()["warnings"]
+    assert "40 IMAGES OF THE UNSEEN CLASSES" in leaks[1]
+
+
+def test_lonely_queries_and_unlabelled_images_are_said(make_model, make_pictures):
+    def labels_of(name, number):
+        if name == "pink":
+            return (f"pink {number % 10}",) if number < 11 else ()
+        return (name,)
+
+    report = evaluate(make_model(), make_pictures(labels_of=labels_of), examples=0)
+    assert any("have no label" in warning for warning in report.warnings)
+    counts = report.queries.relevant_counts
+    assert counts.min() >= 1
+    assert not any("no relevant image" in warning for warning in report.warnings)
+
+
+def test_unreadable_images_shift_nothing(make_model, make_pictures):
+    clean = evaluate(make_model(), make_pictures(), examples=0)
+    bad = [clean.queries.keys[0], "blue/000.png", "green/019.png"]
+    report = evaluate(make_model(), make_pictures(bad=bad), examples=0)
+    assert {skip.path for skip in report.skipped} == set(bad)
+    assert all(skip.reason for skip in report.skipped)
+    assert report.queries.keys == tuple(key for key in clean.queries.keys if key not in bad)
+    kept = [
+        label[0] == key.split("/")[0]
+        for key, label in zip(report.queries.keys, report.queries.labels, strict=True)
+    ]
+    assert all(kept)
+
+
+def test_large_embeddings_go_to_a_file_and_change_nothing(make_model, make_pictures, monkeypatch):
+    in_memory = evaluate(make_model(), make_pictures(), examples=0)
+    monkeypatch.setattr(embeddings, "MEMORY_BYTES", 100)
+    monkeypatch.setattr(embeddings, "BATCH", 7)
+    monkeypatch.setattr(embeddings, "_COPY_ROWS", 11)
+    model = make_model()
+    on_disk = evaluate(model, make_pictures(), examples=0)
+    assert max(model.batch_sizes) == 7
+    assert np.array_equal(on_disk.norms, in_memory.norms)
+    for name, ranked in in_memory.queries.rankings.items():
+        assert np.array_equal(ranked.ap, on_disk.queries.rankings[name].ap)
+
+
+def test_progress_tells_each_stage(make_model, make_pictures):
+    told = []
+    evaluate(make_model(), make_pictures(), progress=lambda *values: told.append(values))
+    ends = [(stage, done) for stage, done, total in told if done == total]
+    assert ends == [
+        ("embedding images", 100),
+        ("ranking codes", 10),
+        ("ranking float embeddings", 10),
+        ("ranking predicted classes", 10),
+    ]
+
+
+def test_baselines_are_measured_on_the_same_embeddings(make_model, make_pictures):
+    faiss = pytest.importorskip("faiss", reason="faiss-cpu is not installed")
+    faiss.omp_set_num_threads(1)
+    report = evaluate(make_model(), make_pictures(per_class=70), baselines=["pq"], examples=0)
+    figures = report.to_dict()
+    assert 0 < figures["baselines"]["pq"] <= 1
+    assert report.queries.rankings["pq"].ap.shape == report.queries.rankings["codes"].ap.shape
+
+
+def test_too_few_training_images_for_baselines_are_a_warning(make_model, make_pictures):
+    pytest.importorskip("faiss", reason="faiss-cpu is not installed")
+    figures = evaluate(make_model(), make_pictures(), baselines=True, examples=0).to_dict()
+    assert figures["baselines"] == {"pq": None, "rq": None}
+    assert "at least 256 training images" in figures["warnings"][0]
+
+
+def test_baselines_without_faiss_fail_before_any_work(make_model, make_pictures, monkeypatch):
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    model = make_model()
+    with pytest.raises(MissingDependencyError, match="faiss"):
+        evaluate(model, make_pictures(), baselines=True)
+    assert model.batch_sizes == []
+
+
+def test_unknown_names_are_refused(make_model, make_pictures):
+    with pytest.raises(ConfigError, match="unknown baseline 'opq'"):
+        evaluate(make_model(), make_pictures(), baselines=["opq"])
+    with pytest.raises(ConfigError, match="holdout"):
+        evaluate(make_model(), make_pictures(), "holdou")
+
+
+@pytest.mark.parametrize(
+    ("labels_of", "message"),
+    [
+        (lambda *_: (), "no image has a label"),
+        (lambda *_: ("only",), "all images have the label 'only'"),
+        (lambda name, n: (f"{name} {n}",), "0 queries"),
+    ],
+)
+def test_labels_that_cannot_tell_right_from_wrong(make_model, make_pictures, labels_of, message):
+    with pytest.raises(LabelError, match=message):
+        evaluate(make_model(), make_pictures(labels_of=labels_of))
+
+
+def test_an_open_source_stays_open(make_model, make_pictures):
+    with open_source(make_pictures()) as source:
+        evaluate(make_model(), source)
+        assert source.image(source.items[0]).mode == "RGB"
+
+
+def test_a_picture_that_is_gone_leaves_a_gap_on_the_page(make_model, make_pictures, monkeypatch):
+    with open_source(make_pictures()) as source:
+
+        def gone(*_):
+            raise InputError("gone")
+
+        from spherequant.evaluation import examples
+
+        monkeypatch.setattr(examples, "thumbnail", gone)
+        report = evaluate(make_model(), source)
+    assert all(example.query.jpeg is None for example in report.examples)
+
+
+def test_importing_evaluation_loads_no_heavy_library():
+    code = (
+        "import sys, spherequant.evaluation\n"
+        "print([name for name in ('torch', 'faiss', 'matplotlib', 'jinja2', 'lance') "
+        "if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

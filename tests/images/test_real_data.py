@@ -1,0 +1,64 @@
+"""Real image sets, where SPHEREQUANT_DATA names their folder."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spherequant.images import Skip, make_split, open_source, stream
+
+pytestmark = pytest.mark.data
+
+
+@pytest.fixture
+def data() -> Path:
+    folder = os.environ.get("SPHEREQUANT_DATA")
+    if not folder:
+        pytest.skip("SPHEREQUANT_DATA names no folder of image sets")
+    return Path(folder)
+
+
+def test_cifar10(data):
+    with open_source(data / "cifar10.zip") as source:
+        assert source.name == "cifar10"
+        assert len(source.items) == 60_000
+        assert not source.skips
+        assert Counter(item.split for item in source.items) == {"train": 50_000, "test": 10_000}
+        assert len({item.labels for item in source.items}) == 10
+        assert source.label_note.startswith("10 folder names as labels: airplane, automobile")
+        for protocol, database in [("54k", 54_000), ("59k", 59_000), ("full", 50_000)]:
+            assert len(make_split(source.items, f"cifar10-{protocol}").database) == database
+        some = source.items[:: 60_000 // 500]
+        found = list(stream(source, some, lambda _, image: np.asarray(image), workers=2))
+        assert [outcome[0] for outcome in found] == list(some)
+        assert {outcome[1].shape for outcome in found} == {(32, 32, 3)}
+
+
+def test_tiny_imagenet(data):
+    with open_source(data / "tiny-imagenet.zip") as source:
+        assert {item.split for item in source.items} == {"train", "val"}
+        assert all(len(item.labels) == 1 for item in source.items)
+        assert [(skip.path, skip.reason) for skip in source.skips] == [
+            ("classes.txt", "not an image")
+        ]
+        split = make_split(source.items, "unseen-classes")
+        classes = {item.labels for item in source.items}
+        assert len(split.unseen_classes) == -(-len(classes) // 4)
+
+
+def test_tinycoco(data):
+    with open_source(data / "tinycoco-multilabel.zip") as source:
+        assert len(source.items) == 97
+        assert not source.skips
+        item = source.items[0]
+        assert item.key == "images/000000005802.jpg"
+        assert item.labels == ("backpack", "bottle", "bowl", "cup", "knife", "person")
+        assert max(len(item.labels) for item in source.items) > 3
+        assert source.label_note.startswith("labels.csv: ")
+        found = list(stream(source, source.items, lambda _, image: image.mode, workers=2))
+        assert not any(isinstance(outcome, Skip) for outcome in found)
+        assert {outcome[1] for outcome in found} == {"RGB"}

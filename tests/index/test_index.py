@@ -1,0 +1,382 @@
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from spherequant.errors import DuplicateKeyError, InputError
+from spherequant.index import Index
+
+
+def test_an_empty_index_answers(index, unit_rows):
+    assert len(index) == index.ntotal == 0
+    result = index.search(vectors=unit_rows(2), k=3)
+    assert result.ids.tolist() == [[-1] * 3] * 2
+    assert np.isneginf(result.scores).all()
+    assert result.scores.dtype == np.float32
+    assert result.keys == [[None] * 3] * 2
+    assert result.items == [[], []]
+    assert index.get(["a"]) == [None]
+    assert index.remove(["a"]) == 0
+    assert index.search(vectors=unit_rows(1), where="size > 3").items == [[]]
+
+
+def test_an_empty_add_changes_nothing(index):
+    assert index.add([], vectors=np.empty((0, 16))).tolist() == []
+    assert index.add([], codes=np.empty((0, 3), np.uint8)).tolist() == []
+    assert index.remove([]) == 0
+    assert len(index) == 0
+
+
+def test_items_are_stored_and_found(tmp_path, codebooks, unit_rows):
+    columns = {"city": "string", "year": "int64"}
+    with Index.create(tmp_path / "i", codebooks, metadata_columns=columns) as index:
+        ids = index.add(
+            ["b", "a", "ü/日本.jpg"],
+            vectors=unit_rows(3) * 7,  # rows are normalised
+            labels=["cat", ["dog", "x"], []],
+            metadata=[{"city": "Rome"}, None, {"year": 3}],
+        )
+    assert ids.tolist() == [0, 1, 2]
+    with Index.open(tmp_path / "i") as index:
+        found = index.get(["a", "nope", "ü/日本.jpg", "a"])
+        assert found[1] is None
+        assert found[0].labels == ("dog", "x")
+        assert found[0].metadata == {"city": None, "year": None}
+        assert found[2].id == 2
+        assert found[2].metadata == {"city": None, "year": 3}
+        assert found[2].source is None
+        assert found[3].key == "a"
+        result = index.search(vectors=unit_rows(3)[1], k=5)
+        assert result.items[0][0].rank == 1
+        assert [hit.id for hit in result.items[0]] == result.ids[0][:3].tolist()
+        assert [hit.key for hit in result.items[0]] == result.keys[0][:3]
+        assert result.keys[0][3:] == [None, None]
+        by_key = {hit.key: hit for hit in result.items[0]}
+        assert by_key["b"].labels == ("cat",)
+        assert by_key["b"].metadata == {"city": "Rome", "year": None}
+
+
+def test_codes_and_vectors_make_the_same_items(index, unit_rows, codebooks):
+    from spherequant.quantizer import Encoder
+
+    codes = Encoder(codebooks).encode(unit_rows(5))
+    index.add([f"v{i}" for i in range(5)], vectors=unit_rows(5))
+    index.add([f"c{i}" for i in range(5)], codes=codes)
+    for i in range(5):
+        first, second = index.get([f"v{i}", f"c{i}"])
+        assert np.array_equal(first.code, second.code)
+        assert np.array_equal(first.code, codes[i])
+
+
+def test_scores_follow_the_definition(index, unit_rows, codebooks):
+    index.add([str(i) for i in range(200)], vectors=unit_rows(200))
+    queries = unit_rows(70, seed=1)  # more than one block of queries
+    result = index.search(vectors=queries, k=7)
+    lut = codebooks.lookup_table(queries)
+    codes = index.searcher.codes
+    for q in range(len(queries)):
+        scores = lut[q, 0][codes[:, 0]]
+        for m in range(1, 3):
+            scores = scores + lut[q, m][codes[:, m]]
+        order = np.lexsort((np.arange(200), -scores))[:7]
+        assert result.ids[q].tolist() == order.tolist()
+        assert np.array_equal(result.scores[q], scores[order])
+    alone = index.search(vectors=queries[3], k=7)
+    assert np.array_equal(alone.scores[0], result.scores[3])
+
+
+def test_ties_go_to_the_lower_id_whatever_the_storage_order(index):
+    codes = np.zeros((6, 3), np.uint8)
+    index.add(list("abcdef"), codes=codes)
+    index.add(["b"], codes=codes[:1])  # an update moves the row to the end of the storage
+    result = index.search(vectors=np.ones(16), k=4)
+    assert result.ids[0].tolist() == [0, 1, 2, 3]
+    assert result.keys[0] == ["a", "b", "c", "d"]
+
+
+def test_an_update_keeps_the_id_and_replaces_the_rest(index, unit_rows):
+    index.add(["a", "b"], vectors=unit_rows(2), labels=["x", "y"])
+    before = index.get(["a"])[0]
+    assert index.add(["c", "a"], vectors=unit_rows(2, seed=5)).tolist() == [2, 0]
+    after = index.get(["a"])[0]
+    assert after.id == before.id
+    assert after.labels == ()
+    assert not np.array_equal(after.code, before.code)
+    assert len(index) == 3
+
+
+def test_ids_are_never_used_again(index, unit_rows):
+    index.add(["a", "b"], vectors=unit_rows(2))
+    assert index.remove(["b", "nope", "b"]) == 1
+    assert index.add(["c"], vectors=unit_rows(1)).tolist() == [2]
+    assert index.remove(["a", "c"]) == 2
+    with Index.open(index.folder) as reopened:
+        assert reopened.add(["c"], vectors=unit_rows(1)).tolist() == [3]
+        assert reopened.get(["b", "a"]) == [None, None]
+
+
+@pytest.mark.parametrize(
+    "keys", [["a", "a"], ["x", "\u00e9", "e\u0301"]], ids=["same", "same in NFC"]
+)
+def test_a_key_twice_in_one_call_is_refused(index, keys, unit_rows):
+    with pytest.raises(DuplicateKeyError, match="comes twice"):
+        index.add(keys, vectors=unit_rows(len(keys)))
+    assert len(index) == 0
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "it's",
+        'say "x"',
+        "a\\b",
+        "tab\tnew\nline",
+        "%_",
+        "日本/ü.jpg",
+        "🙂",
+        " ",
+        "x" * 5000,
+        "--",
+        "`",
+    ],
+)
+def test_any_text_is_a_key(index, key, unit_rows):
+    index.add([key, "other"], vectors=unit_rows(2))
+    index.add([key], vectors=unit_rows(1, seed=3))
+    assert index.get([key])[0].key == key
+    assert key in index.search(vectors=unit_rows(1), k=2).keys[0]
+    assert index.search(keys=[key]).keys[0][0] == "other"
+    assert index.remove([key]) == 1
+    assert len(index) == 1
+
+
+def test_bad_arguments_of_add_are_refused(tmp_path, index, codebooks, unit_rows, picture):
+    refused = [
+        ({"keys": ["a"]}, "exactly one of"),
+        ({"keys": ["a"], "codes": [[0, 0, 0]], "vectors": unit_rows(1)}, "exactly one of"),
+        ({"keys": ["a", "b"], "vectors": unit_rows(1)}, "1 given for 2 keys"),
+        ({"keys": ["a"], "vectors": unit_rows(2)}, "2 given for 1 keys"),
+        ({"keys": ["a"], "vectors": np.ones((1, 5))}, r"shape \[n, 16\]"),
+        ({"keys": ["a"], "vectors": np.zeros((1, 16))}, "zero"),
+        ({"keys": ["a"], "vectors": np.full((1, 16), np.nan)}, "NaN"),
+        ({"keys": ["a"], "vectors": [["x"] * 16]}, "numbers"),
+        ({"keys": ["a"], "codes": [[0, 0]]}, r"shape \[n, 3\]"),
+        ({"keys": ["a"], "codes": [[0, 0, 16]]}, r"0\.\.15"),
+        ({"keys": ["a"], "codes": [[0, 0, -1]]}, r"0\.\.15"),
+        ({"keys": ["a"], "codes": [[0.0, 0.0, 0.0]]}, "whole numbers"),
+        ({"keys": ["a"], "codes": [[0, 0, 0], [0, 0, 0]]}, "2 given for 1 keys"),
+        ({"keys": [""], "codes": [[0, 0, 0]]}, "at least one character"),
+        ({"keys": [5], "codes": [[0, 0, 0]]}, "at least one character"),
+        ({"keys": ["a\0"], "codes": [[0, 0, 0]]}, "cannot be stored"),
+        ({"keys": ["\ud800"], "codes": [[0, 0, 0]]}, "cannot be stored"),
+        ({"keys": 5, "codes": [[0, 0, 0]]}, "list of texts"),
+        ({"keys": ["a"], "codes": [[0, 0, 0]], "labels": []}, "0 given for 1 keys"),
+        ({"keys": ["a"], "codes": [[0, 0, 0]], "labels": "cat"}, "one entry for each"),
+        ({"keys": ["a"], "codes": [[0, 0, 0]], "labels": [[1]]}, "labels of 'a' are texts"),
+        ({"keys": ["a"], "codes": [[0, 0, 0]], "metadata": [{"x": 1}]}, "no column here"),
+        ({"keys": ["a"], "codes": [[0, 0, 0]], "metadata": []}, "0 given for 1 keys"),
+        ({"keys": ["a"], "images": [picture(1)]}, "made from codebooks alone"),
+    ]
+    for arguments, reason in refused:
+        with pytest.raises(InputError, match=reason):
+            index.add(**arguments)
+    assert len(index) == 0
+    keeping = Index.create(tmp_path / "k", codebooks, keep_vectors=True)
+    with pytest.raises(InputError, match="keeps vectors"):
+        keeping.add(["a"], codes=[[0, 0, 0]])
+
+
+def test_bad_arguments_of_search_are_refused(index, unit_rows, picture):
+    index.add(["a"], vectors=unit_rows(1))
+    one = unit_rows(1)
+    refused = [
+        ({}, "exactly one of"),
+        ({"vectors": one, "keys": ["a"]}, "exactly one of"),
+        ({"vectors": one[:, :5]}, r"shape \[n, 16\]"),
+        ({"vectors": np.full((1, 16), np.inf)}, "infinite"),
+        ({"vectors": np.zeros(16)}, "zero"),
+        ({"vectors": one, "k": 0}, "k is a whole number"),
+        ({"vectors": one, "k": 2.5}, "k is a whole number"),
+        ({"vectors": one, "k": True}, "k is a whole number"),
+        ({"vectors": one, "k": 10**9}, "ask for fewer"),
+        ({"vectors": one, "min_score": float("nan")}, "NaN"),
+        ({"vectors": one, "min_score": "x"}, "is a number"),
+        ({"vectors": one, "rerank": 10}, "keeps no vectors"),
+        ({"keys": ["a", "nope"]}, "no item has the key 'nope'"),
+        ({"images": [picture(1)]}, "made from codebooks alone"),
+        ({"images": "a.jpg"}, "images are a list"),
+    ]
+    for arguments, reason in refused:
+        with pytest.raises(InputError, match=reason):
+            index.search(**arguments)
+    with pytest.raises(InputError, match="no item has the id 77"):
+        index.thumbnails([77])
+
+
+def test_no_queries_give_no_results(index, unit_rows):
+    index.add(["a"], vectors=unit_rows(1))
+    result = index.search(vectors=np.empty((0, 16)), k=3)
+    assert result.ids.shape == result.scores.shape == (0, 3)
+    assert result.items == []
+
+
+def test_k_may_exceed_the_items(index, unit_rows):
+    index.add(["a", "b"], vectors=unit_rows(2))
+    result = index.search(vectors=unit_rows(1), k=1000)
+    assert result.ids.shape == (1, 1000)
+    assert sorted(result.ids[0][:2].tolist()) == [0, 1]
+    assert set(result.ids[0][2:].tolist()) == {-1}
+
+
+def test_min_score_leaves_out_the_rest(index, unit_rows):
+    index.add([str(i) for i in range(50)], vectors=unit_rows(50))
+    full = index.search(vectors=unit_rows(1, seed=9), k=50)
+    cut = float(full.scores[0, 10])
+    result = index.search(vectors=unit_rows(1, seed=9), k=50, min_score=cut)
+    assert result.ids[0][:11].tolist() == full.ids[0][:11].tolist()
+    assert (result.ids[0][11:] == -1).all()
+
+
+def test_a_search_by_key_leaves_the_item_out(index, unit_rows, codebooks):
+    index.add([str(i) for i in range(20)], vectors=unit_rows(20))
+    result = index.search(keys=["3", "7", "3"], k=20)
+    for row, own in zip(result.ids, (3, 7, 3), strict=True):
+        assert own not in row
+        assert (row >= 0).sum() == 19
+    with_self = index.search(keys="3", k=20, include_self=True)
+    assert 3 in with_self.ids[0]
+    code = index.get(["3"])[0].code
+    query = codebooks.decode(code[None])
+    query /= np.linalg.norm(query)
+    assert np.allclose(with_self.scores[0], index.search(vectors=query, k=20).scores[0], atol=1e-6)
+
+
+def test_kept_vectors_rerank_and_answer_by_key(tmp_path, codebooks, unit_rows):
+    rows = unit_rows(100)
+    with Index.create(tmp_path / "i", codebooks, keep_vectors=True) as index:
+        index.add([str(i) for i in range(100)], vectors=rows)
+        query = unit_rows(2, seed=4)
+        result = index.search(vectors=query, k=5, rerank=100)
+        halves = rows.astype(np.float16).astype(np.float32)
+        for q in range(2):
+            exact = halves @ query[q]
+            order = np.argsort(-exact)[:5]
+            assert result.ids[q].tolist() == order.tolist()
+            assert np.allclose(result.scores[q], exact[order], atol=1e-6)
+        by_code = index.search(vectors=query, k=20)
+        some = index.search(vectors=query, k=5, rerank=20)
+        assert set(some.ids[0].tolist()) <= set(by_code.ids[0].tolist())
+        cut = index.search(vectors=query, k=5, rerank=100, min_score=float(result.scores[0, 2]))
+        assert cut.ids[0].tolist() == [*result.ids[0][:3].tolist(), -1, -1]
+        with pytest.raises(InputError, match="at least k"):
+            index.search(vectors=query, k=5, rerank=4)
+        by_key = index.search(keys=["8"], k=1, rerank=100, include_self=True)
+        assert by_key.ids.tolist() == [[8]]
+        assert by_key.scores[0, 0] == pytest.approx(1, abs=2e-3)
+
+
+def test_own_writes_are_seen_and_others_after_refresh(index, unit_rows):
+    with Index.open(index.folder) as other:
+        assert len(other) == 0
+        index.add(["a"], vectors=unit_rows(1))
+        assert len(index) == 1
+        assert len(other) == 0
+        other.refresh()
+        assert len(other) == 1
+        assert other.get(["a"])[0].id == 0
+
+
+def test_a_result_outlives_its_items(index, unit_rows):
+    index.add(["a", "b"], vectors=unit_rows(2), labels=["x", "y"])
+    result = index.search(vectors=unit_rows(1), k=2)
+    index.remove(["a", "b"])
+    assert len(index) == 0
+    assert sorted(result.keys[0]) == ["a", "b"]
+    assert sorted(hit.labels for hit in result.items[0]) == [("x",), ("y",)]
+
+
+def test_images_are_added_and_found(photo_index, picture, embedder):
+    ids = photo_index.add(["a", "b"], images=[picture(1), np.asarray(picture(2))])
+    result = photo_index.search(images=[picture(2)], k=2)
+    assert set(result.ids[0].tolist()) == set(ids.tolist())
+    code = photo_index.get(["b"])[0].code
+    assert np.array_equal(code, embedder.encoder.encode(embedder.embed([picture(2)]))[0])
+    small = photo_index.thumbnails(ids)[0]
+    with Image.open(io.BytesIO(small)) as image:
+        assert image.format == "JPEG"
+    assert [len(row) for row in result.thumbnails] == [2]
+    with pytest.raises(InputError, match="more images than that"):
+        photo_index.add(["c"], images=[picture(1), picture(2)])
+    assert photo_index.search(images=[], k=2).ids.shape == (0, 2)
+    with pytest.raises(InputError, match="1 given for 2 keys"):
+        photo_index.add(["c", "d"], images=[picture(1)])
+    with pytest.raises(InputError, match="images are a list"):
+        photo_index.add(["c"], images=picture(1))
+    with pytest.raises(InputError, match="uint8 array"):
+        photo_index.add(["c"], images=[np.zeros((4, 4, 3))])
+
+
+def test_thumbnails_can_be_left_out(tmp_path, embedder, picture):
+    with Index.create(tmp_path / "i", embedder, thumbnails=False) as index:
+        index.add(["a"], images=[picture(1)])
+        assert index.thumbnails([0]) == {0: None}
+        assert index.search(images=[picture(1)]).thumbnails == [[None]]
+
+
+def test_threads_share_commits_and_each_sees_its_own_item(index, unit_rows):
+    rows = unit_rows(120)
+    before = index._catalogue.version
+
+    def work(start):
+        for i in range(start, 120, 12):
+            assert len(index.add([f"k{i}"], vectors=rows[i : i + 1])) == 1
+            assert index.get([f"k{i}"])[0] is not None
+
+    threads = [threading.Thread(target=work, args=(start,)) for start in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(index) == 120
+    assert index.searcher.ids.tolist() == list(range(120))
+    # 120 adds, each a reservation of ids and an upsert, would be 240 versions.
+    assert index._catalogue.version - before < 120
+
+
+def test_opening_and_searching_leave_torch_unloaded(tmp_path, embedder, picture):
+    with Index.create(tmp_path / "i", embedder, metadata_columns={"x": "int64"}) as index:
+        index.add(["a", "b"], images=[picture(1), picture(2)], metadata=[{"x": 1}, {"x": 2}])
+    code = (
+        "import sys, numpy as np\n"
+        "from spherequant import Index\n"
+        "with Index.open(sys.argv[1]) as index:\n"
+        "    index.search(vectors=np.ones((1, 16)), where='x > 1').items\n"
+        "    index.search(keys=['a']).keys\n"
+        "    index.add(['c'], vectors=np.ones((1, 16)))\n"
+        "    index.get(['c']), index.remove(['c'])\n"
+        "heavy = {'torch', 'timm', 'faiss', 'sklearn', 'matplotlib'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "i")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+def test_an_index_can_be_moved(index, unit_rows, tmp_path):
+    index.add(["a"], vectors=unit_rows(1))
+    index.folder.rename(tmp_path / "moved")
+    with Index.open(tmp_path / "moved") as moved:
+        assert moved.get(["a"])[0].id == 0
+        assert moved.add(["b"], vectors=unit_rows(1)).tolist() == [1]
