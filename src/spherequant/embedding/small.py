@@ -27,7 +27,7 @@ class Small(nn.Module):
 
     def __init__(self, widths: tuple[int, ...] = (64, 256, 256)) -> None:
         super().__init__()
-        self.whiten = nn.Conv2d(3, WHITENED, 2, bias=True)
+        self.whiten = nn.Conv2d(3, WHITENED, 2, bias=False)
         self.blocks = nn.Sequential(
             *(
                 _block(before, width)
@@ -58,12 +58,10 @@ class Small(nn.Module):
         variance, directions = torch.linalg.eigh(moment / count)
         filters = (directions / (variance + epsilon).sqrt()).T.flip(0).float().reshape(12, 3, 2, 2)
         self.whiten.weight.copy_(torch.cat([filters, -filters]))
-        if self.whiten.bias is not None:
-            nn.init.zeros_(self.whiten.bias)
         self.freeze_whitening()
 
     def freeze_whitening(self) -> None:
-        """Keep the whitening filters out of training; their bias is trained."""
+        """Keep the whitening filters out of training, which then need not go back through them."""
         self.whiten.weight.requires_grad_(False)
 
 

@@ -74,9 +74,9 @@ class TrainConfig:
     softmax_scale: float = 12.0
     quantization_weight: float = 0.1
     centre_weight: float = 0.1
-    discriminative_weight: float = 0.3
+    discriminative_weight: float = 0.5
     warmup: float = 0.5
-    rounds: int = 3
+    rounds: int = 2
     encode_toward_class: bool = True
     mirror: bool = True
     augment: str = AUTO

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # Shifts of batch normalisation learn best at a higher rate than filters (Jordan,
 # arXiv:2404.00498, sec. 3.4); decay falls by the same factor, so its product stays.
 _SHIFT_RATE = 16.0
+# The classifier's gradients are as long as z, those of the filters s times that.
+_HEAD_RATE = 8.0
 # A pretrained backbone moves slowly; what is new beside it starts from nothing.
 _NEW_LAYER_RATE = 10.0
 
@@ -53,7 +55,7 @@ def make_optimizer(learner: Learner, config: TrainConfig) -> torch.optim.Optimiz
         groups = [
             {"params": shifts, "lr": rate * _SHIFT_RATE, "weight_decay": decay / _SHIFT_RATE},
             {"params": filters, "lr": rate, "weight_decay": decay},
-            {**head, "lr": rate * 0.5},
+            {**head, "lr": rate * _HEAD_RATE},
         ]
         return torch.optim.SGD(groups, lr=rate, momentum=0.85, nesterov=True)
     new = set(learner.network.projection.parameters())

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from spherequant.embedding import embed_batches
-from spherequant.errors import SpherequantError
+from spherequant.errors import FormatError, SpherequantError
 from spherequant.quantizer import Codebooks, Encoder
 from spherequant.quantizer.learning import learn_codebooks
 from spherequant.training import augment, checkpoint, losses
@@ -343,9 +343,15 @@ class Trainer:
             )
         device = self.fabric.device
         self.epoch = int(facts["epoch"])
-        self.learner.load_state_dict(checkpoint.under("learner/", tensors))
-        self.average.load_state_dict(checkpoint.under("average/", tensors))
-        checkpoint.restore_optimizer(self.optimizer, checkpoint.under("optimizer/", tensors))
+        try:
+            self.learner.load_state_dict(checkpoint.under("learner/", tensors))
+            self.average.load_state_dict(checkpoint.under("average/", tensors))
+            checkpoint.restore_optimizer(self.optimizer, checkpoint.under("optimizer/", tensors))
+        except (RuntimeError, ValueError) as error:
+            raise FormatError(
+                f"{self.checkpoint_path} holds the state of another network: start over with "
+                "--overwrite"
+            ) from error
         if "centres" in tensors:
             self.centres = tensors["centres"].to(device)
         if "codebooks" in tensors:

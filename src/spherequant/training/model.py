@@ -217,6 +217,8 @@ class Model:
             network = EmbeddingNetwork(*spec.build(), int(values["dim"]))
             network.load_state_dict(load_tensors(folder / _WEIGHTS))
             hashes = load_arrays(folder / _TRAINED)["hashes"].view(np.uint64)
+            if _digest(hashes) != values["trained_digest"]:
+                raise FormatError(_DAMAGED.format(folder, f"{_TRAINED} has changed"))
             model = cls(
                 config=TrainConfig.load(folder / "config.toml"),
                 classes=tuple(values["classes"]),
@@ -258,6 +260,7 @@ class Model:
             "n_codebooks": self.codebooks.n_codebooks,
             "n_codewords": self.codebooks.n_codewords,
             "bits": self.bits,
+            "trained_digest": _digest(self.trained_hashes),
             "classes": list(self.classes),
             "made_with": made_with(),
             "training": self.summary,
@@ -293,6 +296,10 @@ def read_description(folder: Path) -> dict[str, Any]:
 def item_hashes(items: Sequence[Item]) -> np.ndarray:
     """Return a hash of each image's key and size in bytes: uint64 [N]."""
     return key_hashes(f"{item.key}\0{item.size}" for item in items)
+
+
+def _digest(hashes_N: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(hashes_N).tobytes()).hexdigest()
 
 
 def made_with() -> dict[str, Any]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 # A training from scratch sees this many images at least: small sets get more epochs.
 _SMALL_SAMPLES = 40_000
-_SMALL_EPOCHS = 12
+_SMALL_EPOCHS = 15
 _TIMM_EPOCHS = 20
 
 
@@ -52,7 +52,7 @@ def resolve(config: TrainConfig, *, images: int, labelled: bool, bf16_pays: bool
         epochs = max(epochs, min(60, -(-_SMALL_SAMPLES // max(images, 1))))
     batch = min(512 if small else 64, max(8, images // 20))
     # The rates were found with these batches; smaller ones take smaller steps.
-    rate = 1.0 * (batch / 512) ** 0.5 if small else 1e-3 * (batch / 64) ** 0.5
+    rate = 0.06 * (batch / 512) ** 0.5 if small else 1e-3 * (batch / 64) ** 0.5
     automatic: dict[str, object] = {
         "dim": 64 if labelled else 128,
         "epochs": epochs if labelled else 0,
@@ -63,7 +63,7 @@ def resolve(config: TrainConfig, *, images: int, labelled: bool, bf16_pays: bool
         name: value for name, value in automatic.items() if getattr(config, name) == 0 and value
     }
     if config.weight_decay < 0:
-        chosen["weight_decay"] = 1.5e-3 if small else 0.05
+        chosen["weight_decay"] = 0.02 if small else 0.05
     if config.optimizer == "auto":
         chosen["optimizer"] = "sgd" if small else "adamw"
     if config.augment == "auto":

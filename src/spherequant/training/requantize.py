@@ -37,9 +37,7 @@ def requantize(model: Model, z_ND: np.ndarray, centre_ND: np.ndarray | None, bit
     codebooks = learn_codebooks(
         u_ND, config.n_codebooks, 256, seed=seed_for("codebooks", config.seed)
     )
-    encoder = Encoder(
-        codebooks, model.encoder.target, model.encoder.beam, model.encoder.icm_rounds
-    )
+    encoder = Encoder(codebooks, model.encoder.target, model.encoder.beam, model.encoder.icm_rounds)
     summary = {**model.summary, "requantized_from_bits": model.bits}
     return dataclasses.replace(model, config=config, encoder=encoder, summary=summary)
 

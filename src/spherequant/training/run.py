@@ -89,7 +89,9 @@ def train(
     begun = time.perf_counter()
     checkpoint = _prepare_out(out, overwrite=overwrite)
     with ExitStack() as stack:
-        opened = stack.enter_context(open_source(source, labels=config.labels, limits=limits))
+        opened = open_source(source, labels=config.labels, limits=limits)
+        if opened is not source:  # what the caller opened, the caller closes
+            stack.enter_context(opened)
         tell = stack.enter_context(log_to(log_dir, report or _silent))
         split = make_split(opened.items, config.protocol, config.split_seed)
         items = [opened.items[i] for i in split.training]

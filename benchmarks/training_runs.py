@@ -1,0 +1,114 @@
+"""Trainings and rankings that the CIFAR-10 and Tiny-ImageNet scripts share."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spherequant import Codebooks, Model, TrainConfig, train
+from spherequant.evaluation import CodeRanker, FloatRanker, Ranked, rank_baselines, rank_queries
+from spherequant.evaluation.embeddings import Collection, embed_split
+from spherequant.images import Source, Split, make_split, open_source
+from spherequant.training.requantize import requantize, true_centres
+
+if TYPE_CHECKING:
+    from spherequant.training import TrainEvent
+
+RUNS = Path("results")
+NO_RANKS = np.zeros(0, np.int64)
+
+
+def say(event: TrainEvent) -> None:
+    """Print a line at the end of each epoch."""
+    if event.stage != "train" or event.step * event.epochs % event.steps == 0:
+        terms = " ".join(f"{name} {value:.4f}" for name, value in event.losses.items())
+        if event.stage == "decode":
+            return
+        print(
+            f"{event.stage} epoch {event.epoch}/{event.epochs} {terms} "
+            f"{event.images_per_second:.0f} images/s",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def trained(name: str, source: str, config: TrainConfig) -> Model:
+    """Train, or load what an earlier run of the script trained with the same settings."""
+    folder = RUNS / name
+    if (folder / "model.json").exists():
+        return Model.load(folder)
+    print(f"training {folder}", file=sys.stderr, flush=True)
+    return train(source, config, out=folder, report=say)
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A protocol's images as one network embeds them.
+
+    Attributes:
+        collection: queries, database, training vectors and relevance.
+        labels_TC: bool, the given labels of the training vectors.
+        seconds: to embed everything.
+    """
+
+    collection: Collection
+    labels_TC: np.ndarray
+    seconds: float
+
+
+def embedded(model: Model, source_path: str) -> Embedded:
+    """Embed queries, database and training images of the model's protocol."""
+    begun = time.perf_counter()
+    with open_source(source_path) as source:
+        split = make_split(source.items, model.config.protocol, model.config.split_seed)
+        collection = embed_split(model, source, split, None, with_training=True)
+        if collection.skips:
+            sys.exit(f"{len(collection.skips)} images could not be read: no benchmark")
+        labels = _training_labels(source, split, model)
+    return Embedded(collection, labels, time.perf_counter() - begun)
+
+
+def _training_labels(source: Source, split: Split, model: Model) -> np.ndarray:
+    column = {label: position for position, label in enumerate(model.classes)}
+    labels = np.zeros((len(split.training), len(model.classes)), bool)
+    for row, position in enumerate(split.training):
+        labels[row, [column[label] for label in source.items[position].labels]] = True
+    return labels
+
+
+def of_length(model: Model, data: Embedded, bits: int) -> Model:
+    """Return the model, or its frozen network with codes of another length."""
+    if bits == model.bits or model.encoder.target is None:
+        return model
+    centres = true_centres(model.encoder.target, data.labels_TC)
+    return requantize(model, data.collection.training, centres, bits)
+
+
+def rank_codes(model: Model, collection: Collection) -> Ranked:
+    """Rank the database's codes for every query."""
+    codes_NM = model.encode_vectors(collection.database)
+    return rank_with(model.codebooks, codes_NM, collection)
+
+
+def rank_with(codebooks: Codebooks, codes_NM: np.ndarray, collection: Collection) -> Ranked:
+    """Rank given codes for every query."""
+    ranker = CodeRanker(codebooks, codes_NM, collection.queries, every_measure=False)
+    return rank_queries(ranker, collection.relevance, ranks=NO_RANKS)["codes"]
+
+
+def rank_floats(collection: Collection) -> Ranked:
+    """Rank the embeddings themselves."""
+    ranker = FloatRanker(collection.database, collection.queries)
+    return rank_queries(ranker, collection.relevance, ranks=NO_RANKS)["float"]
+
+
+def rank_faiss(collection: Collection, bits: int) -> dict[str, Ranked]:
+    """Rank FAISS's product and residual quantizers, learned from the training vectors."""
+    return rank_baselines(
+        collection.training, collection.database, collection.queries, collection.relevance, bits
+    )

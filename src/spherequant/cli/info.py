@@ -1,0 +1,161 @@
+"""``spherequant info``: what a folder is."""
+
+# Annotations are read by typer when the program runs: no `from __future__ import annotations`.
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from spherequant.cli.options import JsonOption
+from spherequant.cli.output import bytes_text, disk_text, figure, say, say_facts, say_json
+from spherequant.errors import FormatError
+
+_ADDED = "(added by the API)"
+
+
+def info(
+    path: Annotated[
+        Path,
+        typer.Argument(help="A model or an index.", show_default=False),
+    ],
+    json: JsonOption = False,
+) -> None:
+    """Say what a model or an index holds: sizes, codes, fingerprint, training."""
+    if (path / "index.json").exists():
+        facts = _index_facts(path)
+    elif (path / "model.json").exists():
+        facts = _model_facts(path)
+    else:
+        raise FormatError(_neither(path))
+    if json:
+        say_json(facts)
+    else:
+        _say(facts)
+
+
+def _neither(path: Path) -> str:
+    if not path.exists():
+        return f"{path} does not exist: give the folder of a model or of an index"
+    if (path / "checkpoint.safetensors").exists():
+        return (
+            f"{path} holds a training that was stopped, and no model yet: give the same train "
+            "command again, and it goes on"
+        )
+    return f"{path} is neither a model (model.json) nor an index (index.json)"
+
+
+def _model_facts(path: Path) -> dict[str, Any]:
+    from spherequant.training import read_description
+
+    values = read_description(path)
+    return {
+        "kind": "model",
+        "path": str(path),
+        "schema": values["schema"],
+        "bits": values["bits"],
+        "bytes_per_item": values["n_codebooks"],
+        "dim": values["dim"],
+        "backbone": values["backbone"]["name"],
+        "image_size": values["preprocessing"]["size"],
+        "classes": values["classes"],
+        "bytes_disk": _bytes_disk(path),
+        "fingerprint": values["fingerprint"],
+        "made_with": values["made_with"],
+        "training": values["training"],
+    }
+
+
+def _index_facts(path: Path) -> dict[str, Any]:
+    from spherequant.index import Index
+
+    with Index.open(path) as opened:
+        header, searcher = opened.header, opened.searcher
+        rows = searcher.scan(["source", "root"])
+        sources = Counter((row["source"], row["root"]) for row in rows)
+        facts = {
+            "kind": "index",
+            "path": str(path),
+            "schema": header.schema,
+            "total": len(searcher),
+            "bytes_per_item": header.n_codebooks,
+            "dim": header.dim,
+            "bytes_memory": searcher.memory_bytes,
+            "bytes_thumbnails": searcher.thumbnail_bytes,
+            "bytes_disk": _bytes_disk(path),
+            "keep_vectors": header.keep_vectors,
+            "thumbnails": header.thumbnails,
+            "metadata": dict(header.metadata),
+            "sources": [
+                {"name": name, "root": root, "items": count}
+                for (name, root), count in sorted(
+                    sources.items(), key=lambda pair: (pair[0][0] or "", pair[0][1] or "")
+                )
+            ],
+            "created_by": header.created_by,
+            "fingerprint": header.fingerprint,
+        }
+    own = path / "model"
+    facts["model"] = _model_facts(own) if header.encoder == "model" else None
+    return facts
+
+
+def _say(facts: dict[str, Any]) -> None:
+    model = facts if facts["kind"] == "model" else facts["model"]
+    if facts["kind"] == "index":
+        say_facts(
+            [
+                ("index", facts["path"]),
+                ("items", f"{facts['total']:,}"),
+                *(
+                    (
+                        "source",
+                        f"{source['name'] or _ADDED}: {source['items']:,} items"
+                        + (f" from {source['root']}" if source["root"] else ""),
+                    )
+                    for source in facts["sources"]
+                ),
+                ("codes", f"{facts['bytes_per_item']} bytes an item"),
+                ("in memory", bytes_text(facts["bytes_memory"])),
+                ("on disk", disk_text(facts["bytes_disk"], facts["bytes_thumbnails"])),
+                ("vectors kept", "yes" if facts["keep_vectors"] else "no"),
+                ("metadata", ", ".join(f"{n} ({t})" for n, t in facts["metadata"].items()) or None),
+                ("schema", f"{facts['schema']}, {facts['created_by']}"),
+                ("fingerprint", facts["fingerprint"]),
+            ]
+        )
+        say()
+    if model is None:
+        say("made from codebooks alone: it takes vectors or codes, no images")
+        return
+    training = model["training"]
+    validation = training.get("validation_map")
+    seeds = [f"{name.replace('_', ' ')} {training.get(name)}" for name in ("split_seed", "seed")]
+    say_facts(
+        [
+            ("model", model["path"]),
+            ("codes", f"{model['bits']} bits, {model['bytes_per_item']} bytes an image"),
+            ("network", f"{model['backbone']} at {model['image_size']} pixels, D {model['dim']}"),
+            ("classes", _names(model["classes"])),
+            ("trained on", f"{training.get('images', 0):,} images of {training.get('source')}"),
+            ("labels", training.get("labels")),
+            ("protocol", f"{training.get('protocol')}, {', '.join(seeds)}"),
+            ("validation", None if validation is None else f"mAP {figure(validation)}"),
+            ("seconds", training.get("seconds")),
+            ("made with", ", ".join(f"{n} {v}" for n, v in model["made_with"].items())),
+            ("on disk", bytes_text(model["bytes_disk"])),
+            ("schema", model["schema"]),
+            ("fingerprint", model["fingerprint"]),
+        ]
+    )
+
+
+def _names(classes: list[str]) -> str:
+    if not classes:
+        return "none: pretrained features, projected and quantized without labels"
+    more = ", ..." if len(classes) > 8 else ""
+    return f"{len(classes)}: {', '.join(classes[:8])}{more}"
+
+
+def _bytes_disk(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

@@ -1,0 +1,60 @@
+"""Arguments that several verbs share."""
+
+# Annotations are read by typer when the program runs: no `from __future__ import annotations`.
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from spherequant.images import Limits
+
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        help="Folder, .zip or .tar of images; `digits`; or the name of a known set.",
+        show_default=False,
+    ),
+]
+LabelsOption = Annotated[
+    str,
+    typer.Option(
+        "--labels", metavar="MODE", help="Where labels come from: auto, folders, csv or none."
+    ),
+]
+MaxPixelsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-pixels",
+        metavar="N",
+        help="Skip images of more pixels.",
+        show_default="100 million",
+    ),
+]
+MaxMegabytesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-megabytes",
+        metavar="N",
+        help="Skip files of more megabytes (2^20 bytes).",
+        show_default="256",
+    ),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")
+]
+
+
+def limits_from(max_pixels: int | None, max_megabytes: int | None) -> "Limits":
+    """Return the bounds on one image; None leaves a bound as it is.
+
+    Raises:
+        ConfigError: a bound below one.
+    """
+    from spherequant.images import Limits
+
+    given = {}
+    if max_pixels is not None:
+        given["max_pixels"] = max_pixels
+    if max_megabytes is not None:
+        given["max_bytes"] = max_megabytes << 20
+    return Limits(**given)

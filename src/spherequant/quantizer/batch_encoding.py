@@ -1,0 +1,94 @@
+"""The encoder's algorithm on batches in torch, for training on a GPU.
+
+It makes no stored codes. Its sums run in another order than those of the canonical ``Encoder``,
+so that near-ties may fall to another codeword; tests measure how rarely.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from spherequant.errors import InputError
+from spherequant.quantizer.codebooks import DEFAULT_BEAM, DEFAULT_ICM_ROUNDS, Codebooks
+from spherequant.quantizer.least_squares import as_tensor
+
+# Costs held at once: 64 Mi float32, 256 MiB, and a few times that for the largest temporaries.
+_MAX_COSTS = 1 << 26
+
+
+def encode_batch(
+    u_ND: torch.Tensor,
+    codebooks: Codebooks,
+    beam: int = DEFAULT_BEAM,
+    icm_rounds: int = DEFAULT_ICM_ROUNDS,
+) -> torch.Tensor:
+    """Codes of the rows: beam search, then ICM, as ``native/encode.h`` describes them.
+
+    Args:
+        u_ND: [N, D], on a device with float64 (CPU, CUDA).
+        codebooks: What to encode with.
+        beam: Partial codes kept after each codebook.
+        icm_rounds: Most rounds of ICM.
+
+    Returns:
+        uint8 [N, M], on the device of ``u_ND``.
+
+    Raises:
+        InputError: another D.
+    """
+    if u_ND.ndim != 2 or u_ND.shape[1] != codebooks.dim:
+        raise InputError(f"vectors must be [N, {codebooks.dim}], not {list(u_ND.shape)}")
+    m, k = codebooks.n_codebooks, codebooks.n_codewords
+    # Inner products in float64: neither autocast nor TF32 touches them.
+    flat_MKxD = as_tensor(codebooks.array, torch.float64, u_ND.device).reshape(m * k, -1)
+    gram = flat_MKxD @ flat_MKxD.T
+    pair_MKxMxK = (2 * gram).float().reshape(m * k, m, k)
+    norm_MK = gram.diagonal().reshape(m, k)
+    rows = max(1, _MAX_COSTS // (k * max(beam, 2 * m)))
+    codes = []
+    for start in range(0, len(u_ND), rows):
+        u_BD = u_ND[start : start + rows].detach()
+        inner_BMK = (u_BD.double() @ flat_MKxD.T).reshape(-1, m, k)
+        unary_BMK = (norm_MK - 2 * inner_BMK).float()
+        codes_BM = _beam_search(unary_BMK, pair_MKxMxK, beam)
+        codes.append(_icm(unary_BMK, pair_MKxMxK, codes_BM, icm_rounds).to(torch.uint8))
+    return torch.cat(codes) if codes else u_ND.new_zeros((0, m), dtype=torch.uint8)
+
+
+def _beam_search(unary_BMK: torch.Tensor, pair_MKxMxK: torch.Tensor, beam: int) -> torch.Tensor:
+    """The best full code of the beam: int64 [B, M]."""
+    b, n_codebooks, k = unary_BMK.shape
+    codes_BLm = torch.zeros(b, 1, 0, dtype=torch.int64, device=unary_BMK.device)
+    cost_BL = torch.zeros(b, 1, device=unary_BMK.device)
+    for m in range(n_codebooks):
+        step_BLK = unary_BMK[:, m, None, :].expand(-1, codes_BLm.shape[1], -1).clone()
+        for j in range(m):
+            step_BLK += pair_MKxMxK[:, m][j * k + codes_BLm[:, :, j]]
+        step_BLK += cost_BL[:, :, None]
+        kept = min(beam, codes_BLm.shape[1] * k)
+        # Sorted, so that the beam is in order of cost, as in the canonical encoder.
+        cost_BL, flat_BL = step_BLK.flatten(1).topk(kept, dim=1, largest=False, sorted=True)
+        from_BL, word_BL = flat_BL // k, flat_BL % k
+        former_BLm = codes_BLm.gather(1, from_BL[:, :, None].expand(-1, -1, m))
+        codes_BLm = torch.cat([former_BLm, word_BL[:, :, None]], dim=2)
+    return codes_BLm[:, 0]
+
+
+def _icm(
+    unary_BMK: torch.Tensor, pair_MKxMxK: torch.Tensor, codes_BM: torch.Tensor, rounds: int
+) -> torch.Tensor:
+    """Each codebook in turn: its best codeword given the others, if strictly better."""
+    n_codebooks, k = unary_BMK.shape[1:]
+    for _ in range(rounds):
+        before_BM = codes_BM.clone()
+        for m in range(n_codebooks):
+            cost_BK = unary_BMK[:, m].clone()
+            for j in range(n_codebooks):
+                if j != m:
+                    cost_BK += pair_MKxMxK[:, m][j * k + codes_BM[:, j]]
+            least_B, best_B = cost_BK.min(dim=1)
+            old_B = cost_BK.gather(1, codes_BM[:, m, None])[:, 0]
+            codes_BM[:, m] = torch.where(least_B < old_B, best_B, codes_BM[:, m])
+        if torch.equal(before_BM, codes_BM):
+            break
+    return codes_BM

@@ -1,0 +1,147 @@
+"""The encoder that makes every stored code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from spherequant import _native
+from spherequant.errors import FormatError, InputError
+from spherequant.quantizer import storage
+from spherequant.quantizer.codebooks import DEFAULT_BEAM, DEFAULT_ICM_ROUNDS, Codebooks
+from spherequant.quantizer.target import ClassTarget
+from spherequant.quantizer.vectors import ByteArray, FloatArray, as_rows, thread_count
+
+if TYPE_CHECKING:
+    import os
+
+    import numpy.typing as npt
+
+MAX_BEAM = 4096
+MAX_ICM_ROUNDS = 1000
+
+
+class Encoder:
+    """Codes for unit vectors: beam search over the codebooks, then iterated conditional modes.
+
+    A code is a function of its row alone, to the bit: never of the other rows, the size of the
+    batch, the number of threads or the instruction set. ``native/encode.h`` states every
+    operation and its order.
+
+    Args:
+        codebooks: What to encode with.
+        target: With one, rows are encoded towards their predicted class (``ClassTarget.target``);
+            with None, as they are.
+        beam: Partial codes kept after each codebook, 1 to 4096.
+        icm_rounds: Most rounds of ICM, 0 to 1000; it stops by itself when nothing changes.
+
+    Raises:
+        InputError: a setting out of range, or a target of another dimension.
+    """
+
+    def __init__(
+        self,
+        codebooks: Codebooks,
+        target: ClassTarget | None = None,
+        beam: int = DEFAULT_BEAM,
+        icm_rounds: int = DEFAULT_ICM_ROUNDS,
+    ) -> None:
+        if not 1 <= beam <= MAX_BEAM:
+            raise InputError(f"beam must be 1 to {MAX_BEAM}, not {beam}")
+        if not 0 <= icm_rounds <= MAX_ICM_ROUNDS:
+            raise InputError(f"icm_rounds must be 0 to {MAX_ICM_ROUNDS}, not {icm_rounds}")
+        if target is not None and target.dim != codebooks.dim:
+            raise InputError(
+                f"the class target has {target.dim} dimensions, the codebooks {codebooks.dim}"
+            )
+        self._codebooks = codebooks
+        self._target = target
+        self._beam = int(beam)
+        self._icm_rounds = int(icm_rounds)
+        self._tables: _native.EncodingTables | None = None
+
+    @property
+    def codebooks(self) -> Codebooks:
+        """What it encodes with."""
+        return self._codebooks
+
+    @property
+    def target(self) -> ClassTarget | None:
+        """What it encodes towards, where that is not the row itself."""
+        return self._target
+
+    @property
+    def beam(self) -> int:
+        """Partial codes kept after each codebook."""
+        return self._beam
+
+    @property
+    def icm_rounds(self) -> int:
+        """Most rounds of ICM."""
+        return self._icm_rounds
+
+    def encode(self, z_ND: npt.ArrayLike, threads: int | None = None) -> ByteArray:
+        """Codes of the rows.
+
+        Args:
+            z_ND: [N, D], finite; unit rows, where they come from an embedding.
+            threads: None for one for each CPU; the codes are the same with any number.
+
+        Returns:
+            uint8 [N, M].
+
+        Raises:
+            InputError: another D, or a row that is not finite.
+        """
+        rows_ND = as_rows(z_ND, self._codebooks.dim)
+        if self._target is not None:
+            rows_ND = self._target.target(rows_ND)
+        count = thread_count(threads)
+        if self._tables is None:
+            # Made at the first use: (M K)^2 floats, which a reader of the codebooks may not need.
+            self._tables = _native.EncodingTables(self._codebooks.array, count)
+        return self._tables.encode(rows_ND, self._beam, self._icm_rounds, count)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write codebooks, settings and class target to one safetensors file."""
+        tensors: dict[str, FloatArray] = {"codebooks": self._codebooks.array}
+        about: dict[str, Any] = {"beam": self._beam, "icm_rounds": self._icm_rounds}
+        if self._target is not None:
+            tensors["class_weight"] = self._target.weight_CD
+            tensors["class_bias"] = self._target.bias_C
+            tensors["class_centres"] = self._target.centres_CD
+            about["pull"] = float(self._target.pull)
+            about["multi_label"] = bool(self._target.multi_label)
+        storage.write(path, tensors, about)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Encoder:
+        """Read what :meth:`save` or ``Codebooks.save`` wrote.
+
+        Raises:
+            FormatError: missing, damaged, or newer than this version reads.
+        """
+        tensors, about = storage.read(path)
+        codebooks = Codebooks.from_tensors(path, tensors)
+        try:
+            target = None
+            if "class_weight" in tensors:
+                target = ClassTarget(
+                    tensors["class_weight"],
+                    tensors["class_bias"],
+                    tensors["class_centres"],
+                    pull=float(about["pull"]),
+                    multi_label=bool(about["multi_label"]),
+                )
+            return cls(codebooks, target, int(about["beam"]), int(about["icm_rounds"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise FormatError(f"{path} is damaged: {error!r}") from error
+
+    def __reduce__(self) -> tuple[type[Encoder], tuple[Any, ...]]:
+        return Encoder, (self._codebooks, self._target, self._beam, self._icm_rounds)
+
+    def __repr__(self) -> str:
+        return (
+            f"Encoder({self._codebooks!r}, classes="
+            f"{0 if self._target is None else self._target.n_classes}, "
+            f"beam={self._beam}, icm_rounds={self._icm_rounds})"
+        )

@@ -1,0 +1,142 @@
+"""Codebooks given codes: one least-squares problem from sums that add up over batches."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from spherequant.errors import InputError
+from spherequant.quantizer.codebooks import Codebooks
+
+_MAX_ONE_HOT = 1 << 22  # entries of A held at once: 32 MiB
+
+
+def as_tensor(
+    array: npt.ArrayLike | torch.Tensor,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> torch.Tensor:
+    """A tensor of the values, sharing memory where that is safe."""
+    if isinstance(array, torch.Tensor):
+        return array.detach().to(device=device, dtype=dtype)
+    values = np.asarray(array)
+    # torch has no read-only tensors and warns.
+    return torch.as_tensor(values if values.flags.writeable else values.copy()).to(
+        device=device, dtype=dtype
+    )
+
+
+class CodebookSums:
+    """The sums ``AᵀA`` and ``AᵀU`` of items with one-hot codes A [N, MK] and targets U [N, D].
+
+    They are exact however the items are divided into batches and machines: float64, and the
+    entries of AᵀA are counts. Memory is 8 (MK)² bytes for AᵀA (134 MB for M = 16, K = 256), and
+    twice that again while solving.
+
+    Args:
+        n_codebooks: M.
+        n_codewords: K.
+        dim: D.
+        device: Where the sums lie; it must have float64 (CPU, CUDA).
+
+    Attributes:
+        gram: float64 [MK, MK], AᵀA.
+        moment: float64 [MK, D], AᵀU.
+    """
+
+    def __init__(
+        self, n_codebooks: int, n_codewords: int, dim: int, device: torch.device | str = "cpu"
+    ) -> None:
+        self.n_codebooks = n_codebooks
+        self.n_codewords = n_codewords
+        self.dim = dim
+        size = n_codebooks * n_codewords
+        self.gram = torch.zeros(size, size, dtype=torch.float64, device=device)
+        self.moment = torch.zeros(size, dim, dtype=torch.float64, device=device)
+
+    @property
+    def counts(self) -> torch.Tensor:
+        """float64 [M, K]: how many items use each codeword."""
+        return self.gram.diagonal().reshape(self.n_codebooks, self.n_codewords)
+
+    def add(
+        self, codes_NM: npt.ArrayLike | torch.Tensor, u_ND: npt.ArrayLike | torch.Tensor
+    ) -> None:
+        """Add items.
+
+        Args:
+            codes_NM: integers [N, M] below K.
+            u_ND: [N, D], what the codes stand for.
+
+        Raises:
+            InputError: shapes that do not agree.
+        """
+        device = self.gram.device
+        codes = as_tensor(codes_NM, torch.int64, device)
+        u = as_tensor(u_ND, torch.float64, device)
+        if codes.shape != (len(u), self.n_codebooks) or u.shape[1:] != (self.dim,):
+            raise InputError(
+                f"codes {list(codes.shape)} and vectors {list(u.shape)} must be "
+                f"[N, {self.n_codebooks}] and [N, {self.dim}]"
+            )
+        size = len(self.gram)
+        offsets_M = torch.arange(self.n_codebooks, device=device) * self.n_codewords
+        rows = min(max(1, _MAX_ONE_HOT // size), max(1, len(codes)))
+        # A product with the one-hot matrix, not index_add_: that is slow on a CPU, and on a GPU its
+        # atomic additions come in no fixed order.
+        one_hot = torch.zeros(rows, size, dtype=torch.float64, device=device)
+        one = torch.ones((), dtype=torch.float64, device=device)
+        for start in range(0, len(codes), rows):
+            columns_BM = codes[start : start + rows] + offsets_M
+            u_BD = u[start : start + rows]
+            pairs = (columns_BM[:, :, None] * size + columns_BM[:, None, :]).flatten()
+            # Counts are exact in float64, in any order.
+            self.gram.view(-1).scatter_add_(0, pairs, one.expand_as(pairs))
+            batch = one_hot[: len(u_BD)]
+            self.moment += batch.scatter_(1, columns_BM, 1.0).T @ u_BD
+            batch.scatter_(1, columns_BM, 0.0)
+
+    def __iadd__(self, other: CodebookSums) -> Self:
+        """Take over the sums of other items (of another batch or machine)."""
+        if self.moment.shape != other.moment.shape or self.n_codebooks != other.n_codebooks:
+            raise InputError("sums of codebooks of different shapes cannot be added")
+        self.gram += other.gram.to(self.gram.device)
+        self.moment += other.moment.to(self.moment.device)
+        return self
+
+    def solve(self, old: Codebooks, epsilon: float) -> Codebooks:
+        """The codebooks C of least ``‖AC - U‖² + ε ‖C - C_old‖²``.
+
+        That is ``(AᵀA + εI) C = AᵀU + ε C_old``, by Cholesky in float64 (method.md, "Codebooks
+        given codes"). AᵀA is singular, hence ε > 0. A codeword that no item uses stays where it
+        was.
+
+        Args:
+            old: C_old, the codebooks to stay near.
+            epsilon: ε, in items: small against the N / K items of a codeword.
+
+        Returns:
+            The new codebooks, float32.
+
+        Raises:
+            InputError: ε is not positive, or ``old`` has another shape.
+        """
+        if not epsilon > 0:
+            raise InputError(f"epsilon must be positive, not {epsilon}")
+        if old.array.shape != (self.n_codebooks, self.n_codewords, self.dim):
+            raise InputError(
+                f"sums of {[self.n_codebooks, self.n_codewords, self.dim]} cannot update "
+                f"codebooks of {list(old.array.shape)}"
+            )
+        device = self.gram.device
+        old_MKxD = as_tensor(old.array, torch.float64, device).reshape(-1, self.dim)
+        system = self.gram.clone()
+        system.diagonal().add_(epsilon)
+        factor = torch.linalg.cholesky(system)
+        new_MKxD = torch.cholesky_solve(self.moment + epsilon * old_MKxD, factor)
+        unused = self.gram.diagonal() == 0
+        new_MKxD[unused] = old_MKxD[unused]
+        return Codebooks(new_MKxD.reshape(old.array.shape).to("cpu", torch.float32).numpy())

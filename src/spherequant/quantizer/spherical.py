@@ -1,0 +1,172 @@
+"""A spherical additive quantizer of vectors that one already has, as a scikit-learn estimator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn import config_context
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import check_array, check_random_state
+
+from spherequant.errors import InputError, LabelError
+from spherequant.quantizer.encoder import Encoder
+from spherequant.quantizer.vectors import BoolArray, ByteArray, FloatArray, normalise_rows
+
+if TYPE_CHECKING:
+    from spherequant.quantizer.codebooks import Codebooks
+
+
+# scikit-learn is not typed: to the type checker its base class is Any.
+class SphericalQuantizer(BaseEstimator):  # type: ignore[misc]
+    """Unit vectors to M bytes: the sum of one codeword from each of M codebooks.
+
+    Rows are divided by their L2 norm first. With labels, the codebooks are learned on
+    ``u = (z + w φ) / (1 + w)``, φ the normalised mean of the item's class and w = λ3 / λ1
+    (Eghbali and Tahvildari, "Deep Spherical Quantization for Image Search", CVPR 2019, with the
+    two quantization terms of the objective written as one). Without, they are learned on z.
+    Encoding knows no label either way: it encodes z.
+
+    Args:
+        n_codebooks: M, 1 to 16; a code has M bytes.
+        n_codewords: K, 1 to 256; may exceed the number of rows.
+        random_state: None, an integer or a NumPy RandomState, as scikit-learn has it.
+
+    Attributes:
+        codebooks_: ``Codebooks``, what was learned.
+        n_features_in_: D.
+    """
+
+    # w = λ3 / λ1: the vector and its class centre weigh the same. A larger weight ranks better on
+    # the classes that were trained; what it costs on others is not known.
+    class_pull: ClassVar[float] = 1.0
+
+    def __init__(
+        self,
+        n_codebooks: int = 4,
+        n_codewords: int = 256,
+        *,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.n_codebooks = n_codebooks
+        self.n_codewords = n_codewords
+        self.random_state = random_state
+
+    def fit(self, X: npt.ArrayLike, y: npt.ArrayLike | None = None) -> Self:
+        """Learn the codebooks.
+
+        Args:
+            X: [N, D], N >= 1, no row zero or with NaN.
+            y: None; class labels [N] of any type; or multi-hot labels [N, C] of 0 and 1, where a
+                row of zeros has no label and stays where it is.
+
+        Returns:
+            The estimator itself.
+
+        Raises:
+            InputError: rows that cannot be normalised, or M or K out of range.
+            LabelError: labels that do not match the rows.
+        """
+        # Imported here: encoding and decoding do without torch.
+        from spherequant.quantizer.learning import learn_codebooks
+
+        z_ND = normalise_rows(_checked(X), what="X")
+        u_ND = z_ND if y is None else _blended(z_ND, _label_matrix(y, len(z_ND)), self.class_pull)
+        seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        self.codebooks_: Codebooks = learn_codebooks(
+            u_ND, self.n_codebooks, self.n_codewords, seed=seed
+        )
+        self.n_features_in_: int = z_ND.shape[1]
+        return self
+
+    def encode(self, X: npt.ArrayLike) -> ByteArray:
+        """Codes of the normalised rows.
+
+        Args:
+            X: [N, D], no row zero or with NaN.
+
+        Returns:
+            uint8 [N, M]; each row's code depends on that row alone.
+
+        Raises:
+            NotFittedError: before ``fit``.
+            InputError: another D, or rows that cannot be normalised.
+        """
+        codebooks = self._learned()
+        rows_ND = _checked(X)
+        if rows_ND.shape[1] != codebooks.dim:
+            raise InputError(
+                f"X has {rows_ND.shape[1]} features, but SphericalQuantizer is expecting "
+                f"{codebooks.dim} features as input"
+            )
+        return Encoder(codebooks).encode(normalise_rows(rows_ND, what="X"))
+
+    def decode(self, codes: npt.ArrayLike) -> FloatArray:
+        """Reconstructions.
+
+        Args:
+            codes: integers [N, M], each below K.
+
+        Returns:
+            float32 [N, D]; near the unit sphere, not on it.
+
+        Raises:
+            NotFittedError: before ``fit``.
+            InputError: codes of another shape, or beyond the codewords.
+        """
+        return self._learned().decode(codes)
+
+    def _learned(self) -> Codebooks:
+        codebooks: Codebooks | None = getattr(self, "codebooks_", None)
+        if codebooks is None:
+            raise NotFittedError("This SphericalQuantizer is not fitted yet: call fit first.")
+        return codebooks
+
+
+def _checked(X: npt.ArrayLike) -> npt.NDArray[Any]:
+    """X as a matrix of at least one row, checked with scikit-learn's own messages."""
+    # Finiteness is left to normalise_rows, which names the row.
+    with config_context(assume_finite=True):
+        try:
+            rows: npt.NDArray[Any] = check_array(X, dtype="numeric")
+        except ValueError as error:
+            raise InputError(str(error)) from error
+    return rows
+
+
+def _label_matrix(y: npt.ArrayLike, n: int) -> BoolArray:
+    """Labels as bool [N, C]."""
+    labels = np.asarray(y)
+    if labels.ndim not in (1, 2) or len(labels) != n:
+        raise LabelError(f"y must be [N] or [N, C] for {n} rows of X, not {list(labels.shape)}")
+    if labels.ndim == 1:
+        if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+            raise LabelError("y holds a NaN or an infinite value")
+        try:
+            classes, inverse_N = np.unique(labels, return_inverse=True)
+        except TypeError as error:
+            raise LabelError(f"labels of one type are wanted in y: {error}") from error
+        one_hot_NC: BoolArray = inverse_N[:, None] == np.arange(len(classes))
+        return one_hot_NC
+    if labels.dtype.kind not in "biuf" or not np.isin(labels, (0, 1)).all():
+        raise LabelError("y of two dimensions must be multi-hot: 0 and 1 only")
+    return labels.astype(np.bool_)
+
+
+def _blended(z_ND: FloatArray, labels_NC: BoolArray, pull: float) -> FloatArray:
+    """``(z + pull φ) / (1 + pull)``; rows whose centre has no direction stay as they are."""
+    sums_CD = np.zeros((labels_NC.shape[1], z_ND.shape[1]))
+    for c, members_N in enumerate(labels_NC.T):
+        sums_CD[c] = z_ND[members_N].sum(axis=0, dtype=np.float64)
+    centres_ND = _directions(labels_NC.astype(np.float64) @ _directions(sums_CD))
+    blended_ND: npt.NDArray[np.float64] = (z_ND + pull * centres_ND) / (1 + pull)
+    has_centre_N1 = centres_ND.any(axis=1, keepdims=True)
+    return np.where(has_centre_N1, blended_ND, z_ND).astype(np.float32)
+
+
+def _directions(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Rows divided by their norm; zero (to rounding) stays zero."""
+    norm = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.where(norm > 1e-6, rows / np.maximum(norm, 1e-6), 0.0)

@@ -1,0 +1,218 @@
+from __future__ import annotations
+
+import itertools
+import json
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+from spherequant.errors import FormatError, InputError
+from spherequant.quantizer import ClassTarget, Codebooks, Encoder, normalise_rows
+from spherequant.quantizer.codebooks import DEFAULT_BEAM, DEFAULT_ICM_ROUNDS
+
+
+def random_case(n, m, k, d, seed=0):
+    rng = np.random.default_rng(seed)
+    x = normalise_rows(rng.normal(size=(n, d)))
+    return x, Codebooks(rng.normal(size=(m, k, d)) / (d * m) ** 0.5)
+
+
+def squared_error(codebooks, codes, x):
+    return ((codebooks.decode(codes).astype(np.float64) - x) ** 2).sum(axis=1)
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "k", "d", "beam", "rounds"),
+    [
+        (5, 1, 1, 1, 1, 1),
+        (9, 4, 256, 16, 8, 3),
+        (9, 4, 256, 16, 20, 0),
+        (9, 3, 17, 5, 16, 2),
+        (9, 16, 4, 7, 5, 4),
+        (70, 3, 16, 8, 1, 3),
+        (9, 2, 256, 3, 1, 1),
+        (5, 5, 33, 20, 300, 2),
+        (5, 16, 1, 3, 4, 2),
+    ],
+)
+def test_equals_the_reference_to_the_byte(n, m, k, d, beam, rounds, reference_encode):
+    x, codebooks = random_case(n, m, k, d)
+    codes = Encoder(codebooks, beam=beam, icm_rounds=rounds).encode(x)
+    assert codes.dtype == np.uint8
+    np.testing.assert_array_equal(codes, reference_encode(x, codebooks.array, beam, rounds))
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    m=st.integers(1, 5),
+    k=st.integers(1, 20),
+    d=st.integers(1, 4),
+    beam=st.integers(1, 90),
+    rounds=st.integers(0, 3),
+    seed=st.integers(0, 1000),
+)
+def test_ties_fall_as_stated(m, k, d, beam, rounds, seed, reference_encode):
+    # Small integers: sums are exact and a great many costs are equal.
+    rng = np.random.default_rng(seed)
+    x = rng.integers(-2, 3, size=(3, d)).astype(np.float32)
+    codebooks = Codebooks(rng.integers(-1, 2, size=(m, k, d)))
+    codes = Encoder(codebooks, beam=beam, icm_rounds=rounds).encode(x, threads=1)
+    np.testing.assert_array_equal(codes, reference_encode(x, codebooks.array, beam, rounds))
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    n=st.integers(0, 200),
+    split=st.integers(0, 200),
+    threads=st.integers(1, 5),
+    seed=st.integers(0, 9),
+)
+def test_a_code_depends_on_its_row_alone(n, split, threads, seed):
+    x, codebooks = random_case(n, 3, 20, 6, seed)
+    encoder = Encoder(codebooks)
+    whole = encoder.encode(x, threads=threads)
+    parts = np.concatenate([encoder.encode(x[:split]), encoder.encode(x[split:], threads=1)])
+    np.testing.assert_array_equal(whole, parts)
+    order = np.random.default_rng(seed).permutation(n)
+    np.testing.assert_array_equal(encoder.encode(x[order]), whole[order])
+
+
+def test_a_full_beam_finds_the_optimum():
+    x, codebooks = random_case(40, 3, 5, 4)
+    codes = Encoder(codebooks, beam=125, icm_rounds=0).encode(x)
+    every = np.array(list(itertools.product(range(5), repeat=3)), np.uint8)
+    decoded = codebooks.decode(every).astype(np.float64)
+    best = ((x[:, None, :] - decoded[None]) ** 2).sum(axis=2).min(axis=1)
+    np.testing.assert_allclose(squared_error(codebooks, codes, x), best, atol=1e-6)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 1000), m=st.integers(1, 8), beam=st.integers(1, 8))
+def test_icm_never_raises_the_error(seed, m, beam):
+    x, codebooks = random_case(20, m, 12, 5, seed)
+    errors = [
+        squared_error(codebooks, Encoder(codebooks, beam=beam, icm_rounds=r).encode(x), x)
+        for r in range(4)
+    ]
+    for before, after in itertools.pairwise(errors):
+        assert (after <= before + 1e-6).all()
+
+
+@pytest.mark.parametrize("m", range(1, 17))
+def test_every_number_of_codebooks(m):
+    x, codebooks = random_case(5, m, 256, 8)
+    codes = Encoder(codebooks, beam=4).encode(x)
+    assert codes.shape == (5, m)
+    assert (squared_error(codebooks, codes, x) < 1).all()
+
+
+@pytest.mark.parametrize("k", [1, 2, 15, 16, 17, 255, 256])
+def test_no_codeword_beyond_the_last_is_chosen(k):
+    # All codewords far away: a padded zero codeword would be nearest.
+    codebooks = Codebooks(np.full((2, k, 3), 100.0))
+    codes = Encoder(codebooks).encode(-np.ones((3, 3)))
+    np.testing.assert_array_equal(codes, 0)
+
+
+def test_one_codeword_that_is_the_row_is_chosen():
+    x, codebooks = random_case(1, 1, 256, 10)
+    array = codebooks.array.copy()
+    array[0, 255] = x[0]
+    assert Encoder(Codebooks(array)).encode(x)[0, 0] == 255
+
+
+def test_costs_that_overflow_do_no_harm():
+    codes = Encoder(Codebooks(np.full((3, 20, 4), 3e38)), beam=7).encode(np.ones((2, 4)))
+    assert codes.shape == (2, 3)
+
+
+def class_target(d, pull=1.0, multi_label=False):
+    rng = np.random.default_rng(5)
+    return ClassTarget(
+        rng.normal(size=(4, d)),
+        rng.normal(size=4),
+        normalise_rows(rng.normal(size=(4, d))),
+        pull,
+        multi_label,
+    )
+
+
+def test_with_a_class_target_that_is_what_is_encoded():
+    x, codebooks = random_case(30, 3, 16, 6)
+    target = class_target(6)
+    plain = Encoder(codebooks)
+    np.testing.assert_array_equal(
+        Encoder(codebooks, target).encode(x), plain.encode(target.target(x))
+    )
+    assert (Encoder(codebooks, target).encode(x) != plain.encode(x)).any()
+
+
+@pytest.mark.parametrize(
+    "target", [None, class_target(4, 2.5), class_target(4, 0.5, multi_label=True)]
+)
+def test_save_and_load(target, tmp_path):
+    x, codebooks = random_case(30, 3, 16, 4)
+    encoder = Encoder(codebooks, target, beam=5, icm_rounds=2)
+    path = tmp_path / "codebooks.safetensors"
+    encoder.save(path)
+    for again in (Encoder.load(path), pickle.loads(pickle.dumps(encoder))):
+        assert again.codebooks == codebooks
+        assert again.target == target
+        assert (again.beam, again.icm_rounds) == (5, 2)
+        np.testing.assert_array_equal(again.encode(x), encoder.encode(x))
+    assert Codebooks.load(path) == codebooks
+    first = path.read_bytes()
+    Encoder.load(path).save(path)
+    assert path.read_bytes() == first
+
+
+def test_a_file_of_codebooks_alone_keeps_the_settings_of_its_day(tmp_path):
+    _, codebooks = random_case(1, 2, 3, 4)
+    codebooks.save(tmp_path / "c")
+    encoder = Encoder.load(tmp_path / "c")
+    assert (encoder.beam, encoder.icm_rounds) == (DEFAULT_BEAM, DEFAULT_ICM_ROUNDS)
+    assert encoder.target is None
+
+
+@pytest.mark.parametrize(
+    ("about", "tensors"),
+    [
+        ({"icm_rounds": 1}, {}),
+        ({"beam": 0, "icm_rounds": 1}, {}),
+        ({"beam": None, "icm_rounds": 1}, {}),
+        ({"beam": 1, "icm_rounds": 1}, {"class_weight": np.ones((2, 4), np.float32)}),
+    ],
+)
+def test_incomplete_files_are_refused(about, tensors, tmp_path):
+    _, codebooks = random_case(1, 2, 3, 4)
+    metadata = json.dumps({"kind": "codebooks", "schema_version": 1, **about})
+    save_file(
+        {"codebooks": codebooks.array, **tensors},
+        tmp_path / "c",
+        metadata={"spherequant": metadata},
+    )
+    with pytest.raises(FormatError, match="damaged"):
+        Encoder.load(tmp_path / "c")
+
+
+def test_what_cannot_be_encoded_is_refused():
+    _, codebooks = random_case(1, 2, 3, 4)
+    with pytest.raises(InputError, match="beam"):
+        Encoder(codebooks, beam=0)
+    with pytest.raises(InputError, match="icm_rounds"):
+        Encoder(codebooks, icm_rounds=-1)
+    with pytest.raises(InputError, match="class target has 5"):
+        Encoder(codebooks, class_target(5))
+    encoder = Encoder(codebooks)
+    with pytest.raises(InputError, match="4 values"):
+        encoder.encode(np.ones((1, 5)))
+    with pytest.raises(InputError, match="row 1"):
+        encoder.encode(np.array([[1, 1, 1, 1], [1, np.nan, 1, 1]]))
+    with pytest.raises(InputError, match="threads"):
+        encoder.encode(np.ones((1, 4)), threads=0)
+    assert encoder.encode(np.ones((0, 4))).shape == (0, 2)
+    assert "classes=0, beam=16" in repr(encoder)

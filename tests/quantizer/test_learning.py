@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from spherequant.errors import InputError
+from spherequant.quantizer import (
+    Codebooks,
+    Encoder,
+    learn_codebooks,
+    learning,
+    nearest_codes,
+    normalise_rows,
+    reseed_dead,
+    residual_codebooks,
+)
+
+
+def error(codebooks, x):
+    codes = Encoder(codebooks).encode(x)
+    return float(((codebooks.decode(codes) - x) ** 2).sum(axis=1).mean())
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_turns_lower_the_error_on_seen_and_unseen_rows(clustered):
+    x, _ = clustered(2000)
+    unseen, _ = clustered(500, seed=1)
+    first = residual_codebooks(torch.from_numpy(x), 3, 16, generator())
+    learned = learn_codebooks(x, 3, 16)
+    assert error(learned, x) < 0.98 * error(first, x)
+    assert error(learned, unseen) < error(first, unseen)
+
+
+def test_at_or_below_a_residual_quantizer_on_unseen_rows(clustered):
+    faiss = pytest.importorskip("faiss")
+    x, _ = clustered(6000, d=32, clusters=20)
+    unseen, _ = clustered(1000, d=32, clusters=20, seed=1)
+    rq = faiss.ResidualQuantizer(32, 4, 5)
+    rq.max_beam_size = 5
+    rq.train(x)
+    theirs = float(((rq.decode(rq.compute_codes(unseen)) - unseen) ** 2).sum(axis=1).mean())
+    assert error(learn_codebooks(x, 4, 32), unseen) <= theirs
+
+
+def test_leading_codebooks_carry_the_most(clustered):
+    x, _ = clustered(2000)
+    energy = learn_codebooks(x, 4, 16).array.var(axis=1).sum(axis=1)
+    assert (np.diff(energy) < 0).all()
+
+
+def test_the_seed_decides(clustered):
+    x, _ = clustered(400)
+    learned = learn_codebooks(x, 2, 16, iterations=2, seed=3)
+    assert learned == learn_codebooks(torch.from_numpy(x), 2, 16, iterations=2, seed=3)
+    assert learned != learn_codebooks(x, 2, 16, iterations=2, seed=4)
+
+
+def test_warm_start(clustered):
+    x, _ = clustered(400)
+    first = learn_codebooks(x, 2, 8, iterations=0)
+    assert learn_codebooks(x, 2, 8, iterations=0, init=first) == first
+    assert error(learn_codebooks(x, 2, 8, iterations=3, init=first), x) < error(first, x)
+    with pytest.raises(InputError, match="init has the shape"):
+        learn_codebooks(x, 3, 8, init=first)
+
+
+def test_more_rows_than_are_learned_from(clustered, monkeypatch):
+    x, _ = clustered(600)
+    monkeypatch.setattr(learning, "_MAX_ROWS", 300)
+    assert error(learn_codebooks(x, 2, 8, iterations=1), x) < 1
+
+
+@pytest.mark.parametrize("m", [1, 5, 16])
+@pytest.mark.parametrize("k", [1, 3, 256])
+def test_any_shape_even_beyond_the_rows(m, k, clustered):
+    x, _ = clustered(60, d=6)
+    learned = learn_codebooks(x, m, k, iterations=1)
+    assert learned.array.shape == (m, k, 6)
+    assert error(learned, x) < 1.01
+    if k == 256:
+        assert error(learned, x) < 1e-6
+
+
+@pytest.mark.parametrize("distinct", [1, 2, 5])
+def test_fewer_distinct_rows_than_codewords(distinct):
+    rows = normalise_rows(np.random.default_rng(0).normal(size=(distinct, 4)))
+    x = np.repeat(rows, 40, axis=0)
+    # init: also through the turns, which few rows alone would skip
+    learned = learn_codebooks(x, 2, 16, iterations=2)
+    again = learn_codebooks(x, 2, 16, iterations=2, init=learned)
+    assert error(learned, x) < 1e-9
+    assert error(again, x) < 1e-9
+
+
+def test_a_dead_codeword_moves_to_a_badly_reconstructed_row():
+    u = torch.tensor([[1.0, 0], [0, 1], [0, -3]])
+    codebooks = Codebooks([[[1, 0], [9, 9], [0, 1]], [[0, 0], [8, 8], [7, 7]]])
+    codes = torch.tensor([[0, 0], [2, 0], [0, 0]], dtype=torch.uint8)
+    seeded = reseed_dead(codebooks, codes, u, generator())
+    # Only row 2 is wrong: the first unused codeword goes there, the other two stay.
+    assert seeded.array[0, 1].tolist() == [0, -3]
+    np.testing.assert_array_equal(seeded.array[1], codebooks.array[1])
+    assert error(seeded, u.numpy()) < 1e-9
+
+
+def test_with_every_codeword_used_nothing_moves():
+    codebooks = Codebooks([[[1.0], [2.0]]])
+    codes = torch.tensor([[0], [1]])
+    assert reseed_dead(codebooks, codes, torch.tensor([[5.0], [6.0]]), generator()) is codebooks
+
+
+def test_dead_codewords_come_to_life(clustered):
+    x, _ = clustered(500)
+    u = torch.from_numpy(x)
+    codebooks = Codebooks(np.full((2, 16, 16), 50.0))
+    for _ in range(4):
+        codebooks = learning.improve(codebooks, u, generator())
+    codes = nearest_codes(u, codebooks)
+    assert len(codes[:, 0].unique()) > 8
+    assert error(codebooks, x) < 0.2
+
+
+@pytest.mark.parametrize(("m", "k"), [(0, 4), (17, 4), (2, 0), (2, 257)])
+def test_impossible_sizes_are_refused(m, k):
+    with pytest.raises(InputError, match="1 to 16 codebooks of 1 to 256"):
+        learn_codebooks(np.ones((3, 2)), m, k)
+
+
+def test_rows_that_cannot_be_learned_from_are_refused():
+    with pytest.raises(InputError, match="no vectors"):
+        learn_codebooks(np.ones((0, 2)), 1, 2)
+    with pytest.raises(InputError, match="row 1"):
+        learn_codebooks(np.array([[1.0], [np.nan]]), 1, 2)

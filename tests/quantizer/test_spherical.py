@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from spherequant.errors import InputError, LabelError
+from spherequant.quantizer import SphericalQuantizer, normalise_rows
+
+
+def test_estimator_conventions(clustered):
+    x, y = clustered(100)
+    quantizer = SphericalQuantizer(2, 8, random_state=0)
+    assert quantizer.get_params() == {"n_codebooks": 2, "n_codewords": 8, "random_state": 0}
+    assert clone(quantizer).set_params(n_codebooks=3).n_codebooks == 3
+    assert not hasattr(quantizer, "codebooks_")
+    for use in (quantizer.encode, quantizer.decode):
+        with pytest.raises(NotFittedError, match="call fit first"):
+            use(x)
+    assert quantizer.fit(x, y) is quantizer
+    assert quantizer.n_features_in_ == 16
+    assert quantizer.codebooks_.array.shape == (2, 8, 16)
+    assert "n_codebooks=2" in repr(quantizer)
+
+
+@parametrize_with_checks([SphericalQuantizer(2, 8, random_state=0)])
+def test_scikit_learns_own_checks(estimator, check):
+    if check.func.__name__ == "check_estimators_dtypes":
+        pytest.skip("its data hold a row of zeros, which has no direction")
+    check(estimator)
+
+
+def test_codes_there_and_back(clustered):
+    x, _ = clustered(800)
+    quantizer = SphericalQuantizer(3, 16, random_state=0).fit(x)
+    codes = quantizer.encode(7 * x.astype(np.float64))  # rows are normalised
+    assert codes.shape == (800, 3)
+    assert codes.dtype == np.uint8
+    assert ((quantizer.decode(codes) - x) ** 2).sum(axis=1).mean() < 0.1
+    np.testing.assert_array_equal(quantizer.encode(x[5:6]), codes[5:6])
+
+
+def test_random_state(clustered):
+    x, _ = clustered(200)
+    first = SphericalQuantizer(2, 8, random_state=1).fit(x)
+    assert first.codebooks_ == SphericalQuantizer(2, 8, random_state=1).fit(x).codebooks_
+    assert first.codebooks_ != SphericalQuantizer(2, 8, random_state=2).fit(x).codebooks_
+    state = np.random.RandomState(1)
+    assert SphericalQuantizer(2, 8, random_state=state).fit(x).codebooks_ == first.codebooks_
+
+
+def test_labels_pull_the_codebooks_to_the_class_centres(clustered):
+    x, y = clustered(1500)
+    centres = normalise_rows(np.stack([x[y == c].mean(axis=0) for c in range(8)]))
+
+    def distance(quantizer):
+        decoded = quantizer.decode(quantizer.encode(x))
+        return float(((decoded - centres[y]) ** 2).sum(axis=1).mean())
+
+    plain = SphericalQuantizer(2, 16, random_state=0).fit(x)
+    supervised = SphericalQuantizer(2, 16, random_state=0).fit(x, y)
+    assert distance(supervised) < 0.8 * distance(plain)
+
+
+@pytest.mark.parametrize("kind", ["strings", "objects", "floats", "multi-hot", "booleans"])
+def test_labels_of_any_type_mean_the_same(kind, clustered):
+    x, y = clustered(200)
+    hot = np.eye(8, dtype=int)[y]
+    labels = {
+        "strings": np.array(list("abcdefgh"))[y],
+        "objects": np.array(list("abcdefgh"), dtype=object)[y],
+        "floats": y * 0.5,
+        "multi-hot": hot,
+        "booleans": hot.astype(bool),
+    }[kind]
+    expected = SphericalQuantizer(2, 8, random_state=0).fit(x, y).codebooks_
+    assert SphericalQuantizer(2, 8, random_state=0).fit(x, labels).codebooks_ == expected
+
+
+def test_multi_hot_blends_towards_the_mean_of_the_centres():
+    from spherequant.quantizer.spherical import _blended
+
+    z = normalise_rows([[1, 0, 0], [0, 1, 0], [0.9, 0.9, 0.1], [0, 0, 1], [0, 0, -1]])
+    hot = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 0], [0, 0, 1]], bool)
+    u = _blended(z, hot, 1.0)
+    first = normalise_rows([z[0] + z[2]])[0]
+    second = normalise_rows([z[1] + z[2]])[0]
+    both = normalise_rows([first + second])[0]
+    np.testing.assert_allclose(u[0], (z[0] + first) / 2, atol=1e-6)
+    np.testing.assert_allclose(u[2], (z[2] + both) / 2, atol=1e-6)
+    np.testing.assert_array_equal(u[3], z[3])  # no label
+    # A class whose members cancel has no centre: they stay.
+    opposite = np.array([[0, 0, 1], [0, 0, -1]], np.float32)
+    np.testing.assert_array_equal(_blended(opposite, np.ones((2, 1), bool), 1.0), opposite)
+
+
+def test_more_codewords_than_rows(clustered):
+    x, y = clustered(30)
+    quantizer = SphericalQuantizer(random_state=0).fit(x, y)
+    assert quantizer.encode(x).shape == (30, 4)
+    assert SphericalQuantizer(1, 2).fit(x[:1]).encode(x).shape == (30, 1)
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.zeros(9), "for 10 rows"),
+        (np.zeros((10, 2, 2)), "for 10 rows"),
+        (np.full(10, np.nan), "NaN"),
+        (np.array([1, "a"] * 5, dtype=object), "one type"),
+        (np.full((10, 2), 2), "multi-hot"),
+        (np.full((10, 2), "a"), "multi-hot"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(y, message, clustered):
+    with pytest.raises(LabelError, match=message):
+        SphericalQuantizer(1, 2).fit(clustered(10)[0], y)
+
+
+def test_rows_without_direction_are_refused(clustered):
+    x, _ = clustered(10)
+    quantizer = SphericalQuantizer(1, 2).fit(x)
+    for bad in (0.0, np.nan, np.inf):
+        broken = x.copy()
+        broken[4] = bad
+        with pytest.raises(InputError, match="X: row 4"):
+            SphericalQuantizer(1, 2).fit(broken)
+        with pytest.raises(InputError, match="X: row 4"):
+            quantizer.encode(broken)
+    with pytest.raises(InputError, match="X has 5 features"):
+        quantizer.encode(x[:, :5])
+    with pytest.raises(InputError, match="0 sample"):
+        SphericalQuantizer(1, 2).fit(x[:0])

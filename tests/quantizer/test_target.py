@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from spherequant.errors import InputError
+from spherequant.quantizer import ClassTarget, normalise_rows
+
+EYE = np.eye(3, dtype=np.float32)
+
+
+def three_classes(multi_label: bool, pull: float = 1.0, scale: float = 1.0) -> ClassTarget:
+    return ClassTarget(EYE * scale, np.zeros(3, np.float32), EYE, pull, multi_label)
+
+
+def test_single_label_is_the_largest_logit_lowest_of_equal():
+    target = ClassTarget(EYE, np.array([0, 0, 0.5]), EYE[[2, 0, 1]], 1.0, multi_label=False)
+    z = np.array([[1, 0, 0], [0, 1, 0], [0.5, 0.5, 0.7], [0.6, 0.6, 0.0]], np.float32)
+    predicted = target.predict(z)
+    np.testing.assert_array_equal(predicted.argmax(axis=1), [0, 1, 2, 0])
+    np.testing.assert_array_equal(predicted.sum(axis=1), 1)
+
+
+def test_single_label_centre_is_the_expected_one():
+    centres = normalise_rows([[1, 0.2, 0], [0, 1, 0.1], [0.3, 0, 1]])
+    bias = np.array([0.1, 0, -0.2])
+    target = ClassTarget(EYE * 2, bias, centres, 1.0, multi_label=False)
+    z = normalise_rows([[1, 0.1, 0.2], [0.1, -0.3, 0.9], [0.5, 0.5, 0.4]])
+    mass = np.exp(2 * (z.astype(float) @ (EYE * 2) + bias))
+    p = mass / mass.sum(axis=1, keepdims=True)
+    # probabilities are rounded to 1/256
+    np.testing.assert_allclose(target.centre(z), p @ centres, atol=3 * 0.5 / 256)
+    assert np.abs(target.centre(z) * 256 % 1).max() > 0  # centres are not
+    sure = ClassTarget(EYE * 50, bias, centres, 1.0, multi_label=False)
+    np.testing.assert_array_equal(sure.centre(z[:2]), centres[[0, 2]])
+
+
+def test_an_unsure_prediction_points_less_far():
+    target = three_classes(multi_label=False, scale=10)
+    lengths = np.linalg.norm(target.centre(normalise_rows([[1, 0, 0], [1, 0.9, 0]])), axis=1)
+    assert lengths[0] == 1
+    assert lengths[1] < 0.95
+
+
+def test_multi_label_takes_what_is_above_half_of_the_best():
+    target = three_classes(multi_label=True)
+    near, far = 1 - math.log(2) + 1e-3, 1 - math.log(2) - 1e-3
+    predicted = target.predict(np.array([[1, near, far], [far, 1, -1]], np.float32))
+    np.testing.assert_array_equal(predicted, [[True, True, False], [False, True, False]])
+
+
+def test_multi_label_centre_is_the_normalised_mean():
+    centres = normalise_rows([[1, 0.2, 0], [0, 1, 0.1], [0.3, 0, 1]])
+    target = ClassTarget(EYE, np.zeros(3), centres, 1.0, multi_label=True)
+    z = np.array([[0.8, 0.7, -0.5], [-1, -1, 1]], np.float32)
+    expected = normalise_rows([centres[0] + centres[1], centres[2]])
+    np.testing.assert_allclose(target.centre(z), expected, atol=1e-6)
+
+
+def test_centres_that_cancel_leave_the_first():
+    centres = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0]])
+    target = ClassTarget(EYE, np.zeros(3), centres, 1.0, multi_label=True)
+    np.testing.assert_array_equal(
+        target.centre(np.array([[0.7, 0.7, -1]], np.float32)), [[1, 0, 0]]
+    )
+
+
+def test_target_is_the_blend():
+    z = normalise_rows([[1, 0.1, 0.2], [0.1, -0.3, 0.9]])
+    target = three_classes(multi_label=False, pull=3.0, scale=50)
+    np.testing.assert_allclose(target.target(z), (z + 3 * EYE[[0, 2]]) / 4, atol=1e-7)
+    still = three_classes(multi_label=False, pull=0.0)
+    assert still.target(z).tobytes() == z.tobytes()
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_each_row_stands_alone(multi_label):
+    rng = np.random.default_rng(0)
+    target = ClassTarget(
+        rng.normal(size=(11, 9)),
+        rng.normal(size=11),
+        normalise_rows(rng.normal(size=(11, 9))),
+        1.5,
+        multi_label,
+    )
+    z = normalise_rows(rng.normal(size=(70, 9)))
+    whole = target.target(z)
+    rows = np.concatenate([target.target(z[i : i + 1]) for i in range(70)])
+    assert whole.tobytes() == rows.tobytes()
+
+
+def test_it_is_a_value():
+    first, second = three_classes(multi_label=True), three_classes(multi_label=True)
+    assert first == second
+    assert first != three_classes(multi_label=False)
+    assert first != three_classes(multi_label=True, scale=2)
+    assert first != 3
+    assert (first.n_classes, first.dim) == (3, 3)
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(first)
+    with pytest.raises(ValueError, match="read-only"):
+        first.centres_CD[0] = 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"weight_CD": np.ones((0, 3)), "bias_C": [], "centres_CD": np.ones((0, 3))},
+            "at least one class",
+        ),
+        ({"centres_CD": EYE[:2]}, "3 weights and 2 centres"),
+        ({"centres_CD": np.ones((3, 2))}, "3 values"),
+        ({"bias_C": np.zeros(2)}, "biases must have 3 values"),
+        ({"bias_C": np.array([0, np.nan, 0])}, "biases"),
+        ({"pull": -1.0}, "pull"),
+        ({"pull": math.nan}, "pull"),
+        ({"pull": math.inf}, "pull"),
+    ],
+)
+def test_impossible_targets_are_refused(change, message):
+    arguments = {
+        "weight_CD": EYE,
+        "bias_C": np.zeros(3),
+        "centres_CD": EYE,
+        "pull": 1.0,
+        "multi_label": False,
+    }
+    with pytest.raises(InputError, match=message):
+        ClassTarget(**{**arguments, **change})

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spherequant import _native
+from spherequant.errors import InputError
+from spherequant.quantizer.vectors import as_rows, inner_products, normalise_rows, thread_count
+
+
+@pytest.mark.parametrize(
+    ("n", "k", "d"), [(1, 1, 1), (3, 16, 5), (7, 17, 64), (9, 33, 3), (130, 5, 20), (8, 256, 2)]
+)
+def test_inner_products_to_the_bit(n, k, d, reference_products):
+    rng = np.random.default_rng(n)
+    x = rng.normal(size=(n, d)).astype(np.float32)
+    y = rng.normal(size=(k, d)).astype(np.float32)
+    assert inner_products(x, y).tobytes() == reference_products(x, y).tobytes()
+
+
+@given(
+    n=st.integers(0, 150), k=st.integers(0, 40), split=st.integers(0, 150), seed=st.integers(0, 9)
+)
+def test_inner_products_of_a_row_depend_on_that_row(n, k, split, seed):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 6)).astype(np.float32)
+    y = rng.normal(size=(k, 6)).astype(np.float32)
+    whole = inner_products(x, y, threads=2)
+    parts = [inner_products(x[:split], y, threads=1), inner_products(x[split:], y, threads=3)]
+    assert whole.shape == (n, k)
+    assert np.concatenate(parts).tobytes() == whole.tobytes()
+
+
+def test_inner_products_refuses_what_does_not_match():
+    with pytest.raises(InputError, match="y must have 3 values a row, not 4"):
+        inner_products(np.ones((2, 3)), np.ones((2, 4)))
+    with pytest.raises(InputError, match="threads must be at least 1"):
+        inner_products(np.ones((2, 3)), np.ones((2, 3)), threads=0)
+
+
+def test_the_binding_checks_shapes_itself():
+    f32 = np.float32
+    with pytest.raises(ValueError, match="rows of 3"):
+        _native.inner_products(np.ones((2, 3), f32), np.ones((2, 4), f32), 1)
+    with pytest.raises(ValueError, match="threads"):
+        _native.inner_products(np.ones((2, 3), f32), np.ones((2, 3), f32), 0)
+    with pytest.raises(ValueError, match="codebooks"):
+        _native.EncodingTables(np.ones((17, 1, 1), f32), 1)
+    with pytest.raises(ValueError, match="codewords"):
+        _native.EncodingTables(np.ones((1, 257, 1), f32), 1)
+    with pytest.raises(ValueError, match="dimension"):
+        _native.EncodingTables(np.ones((1, 1, 0), f32), 1)
+    tables = _native.EncodingTables(np.ones((1, 2, 3), f32), 1)
+    with pytest.raises(ValueError, match="codebooks of 3"):
+        tables.encode(np.ones((1, 4), f32), 1, 0, 1)
+    with pytest.raises(ValueError, match="beam"):
+        tables.encode(np.ones((1, 3), f32), 0, 0, 1)
+
+
+def test_thread_count():
+    assert thread_count(3) == 3
+    assert 1 <= thread_count(None) <= (os.cpu_count() or 1)
+
+
+def test_normalise_rows():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40_000, 3))  # more than a chunk
+    z = normalise_rows(x)
+    assert z.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(z * np.linalg.norm(x, axis=1)[:, None], x, atol=1e-6)
+    assert normalise_rows(x[39_999:]).tobytes() == z[39_999:].tobytes()
+    assert normalise_rows(np.zeros((0, 3))).shape == (0, 3)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-40, 1.0, 1e30, 1e300])
+def test_normalise_rows_neither_overflows_nor_vanishes(scale):
+    z = normalise_rows(np.array([[3.0, -4.0]]) * scale)
+    np.testing.assert_allclose(z, [[0.6, -0.8]], rtol=1e-6)
+
+
+def test_normalise_rows_names_the_row():
+    x = np.ones((20_000, 2), np.float32)
+    x[17_000] = 0
+    with pytest.raises(InputError, match="photos: row 17000 is zero"):
+        normalise_rows(x, what="photos")
+    x[5] = np.nan
+    with pytest.raises(InputError, match="row 5 holds a NaN"):
+        normalise_rows(x)
+    x[2] = np.inf
+    with pytest.raises(InputError, match="row 2 holds"):
+        normalise_rows(x)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.ones(3), "two dimensions"),
+        (np.ones((2, 0)), "at least 1 value"),
+        (np.ones((2, 2), complex), "real numbers"),
+        (np.array([["a"]]), "real numbers"),
+    ],
+)
+def test_what_is_no_matrix_of_numbers_is_refused(x, message):
+    with pytest.raises(InputError, match=message):
+        as_rows(x)
+    with pytest.raises(InputError, match=message):
+        normalise_rows(x)
+
+
+def test_a_float64_beyond_float32_is_refused():
+    with pytest.raises(InputError, match="row 1"):
+        as_rows(np.array([[1.0], [1e300]]))
+
+
+def test_importing_the_room_loads_neither_torch_nor_sklearn():
+    script = (
+        "import sys, spherequant.quantizer as q; q.Codebooks([[[1.0]]]).decode([[0]]); "
+        "assert not {'torch', 'sklearn'} & set(sys.modules); "
+        "assert set(q.__all__) <= set(dir(q)); [getattr(q, name) for name in q.__all__]"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, env={**os.environ})

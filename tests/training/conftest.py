@@ -1,0 +1,55 @@
+"""Small trainings that several modules of this room look at."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+from spherequant.images import open_source
+from spherequant.training import Model, TrainConfig, train
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Row = tuple[str, np.ndarray, tuple[str, ...] | None]
+
+# A few seconds on one core: 360 digits, five passes of 16 x 16 pixels in float32.
+QUICK = TrainConfig(
+    bits=16, image_size=16, dim=16, epochs=5, batch_size=48, precision="float32", seed=0
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Bits may depend on the number of threads: one, whatever the machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def digits() -> list[Row]:
+    """Every digit of scikit-learn's set: key, uint8 [8, 8, 3], label."""
+    with open_source("digits") as source:
+        return [(item.key, np.asarray(source.image(item)), item.labels) for item in source.items]
+
+
+@pytest.fixture(scope="session")
+def some_digits(digits: list[Row]) -> list[Row]:
+    """Every fifth of them."""
+    return digits[::5]
+
+
+@pytest.fixture(scope="session")
+def digits_model(some_digits: list[Row]) -> Model:
+    """A real model of 360 digits. Tests do not change it."""
+    return train(some_digits, QUICK)
+
+
+def images_of(rows: list[Row]) -> list[Any]:
+    """The pictures alone."""
+    return [image for _, image, _ in rows]

@@ -1,0 +1,369 @@
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from spherequant.embedding import EmbeddingNetwork, Preprocessing, embed_batches
+from spherequant.embedding.small import Small
+from spherequant.errors import FormatError, SpherequantError
+from spherequant.quantizer import Encoder
+from spherequant.training import TrainConfig, TrainEvent
+from spherequant.training.checkpoint import load_checkpoint, save_checkpoint
+from spherequant.training.learner import Learner
+from spherequant.training.loop import Trainer, TrainingImages, round_epochs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from spherequant.training.loop import Learned, Report
+
+PRE = Preprocessing(16)
+CONFIG = TrainConfig(
+    bits=16,
+    backbone="small",
+    weights="none",
+    image_size=16,
+    dim=8,
+    epochs=6,
+    batch_size=10,
+    optimizer="sgd",
+    learning_rate=0.1,
+    weight_decay=1e-3,
+    augment="shift",
+    precision="float32",
+    warmup=0.4,
+    rounds=2,
+)
+ADAMW = dataclasses.replace(CONFIG, optimizer="adamw", learning_rate=1e-3, augment="crop")
+
+
+def training_images(count: int = 34, classes: int = 3, *, several: bool = False) -> TrainingImages:
+    """Noise around a colour for each class."""
+    rng = np.random.default_rng(0)
+    own = rng.integers(0, classes, count)
+    labels = np.zeros((count, classes), bool)
+    labels[np.arange(count), own] = True
+    if several:
+        labels[np.arange(count), rng.integers(0, classes, count)] = True
+    colours = rng.integers(40, 216, (classes, 1, 1, 3))
+    noise = rng.integers(-40, 41, (count, 16, 16, 3))
+    return TrainingImages(
+        (colours[own] + noise).astype(np.uint8), labels, [f"{i}.png" for i in range(count)]
+    )
+
+
+IMAGES = training_images()
+
+
+def ignore(event: TrainEvent) -> None:
+    """Report to nobody."""
+
+
+def make(
+    config: TrainConfig,
+    images: TrainingImages = IMAGES,
+    report: Report = ignore,
+    path: Path | None = None,
+) -> Trainer:
+    """Make a trainer of a narrow network with dropout: it draws from torch's own generator."""
+    torch.manual_seed(config.seed)
+    small = Small(widths=(8, 12))
+    small.freeze_whitening()
+    network = EmbeddingNetwork(nn.Sequential(small, nn.Dropout(0.2)), 12, config.dim)
+    learner = Learner(network, images.labels.shape[1], config.dim, config.softmax_scale)
+    fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
+    return Trainer(learner, PRE, images, config, fabric, report, path)
+
+
+def everything(trainer: Trainer, learned: Learned) -> dict[str, np.ndarray]:
+    arrays = {name: value.numpy() for name, value in trainer.learner.state_dict().items()}
+    fields = (learned.codebooks.array, learned.centres, learned.weight, learned.bias)
+    return arrays | dict(zip(("codebooks", "centres", "weight", "bias"), fields, strict=True))
+
+
+def assert_same_bytes(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> None:
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        assert value.tobytes() == theirs[name].tobytes(), name
+
+
+def run(config: TrainConfig, images: TrainingImages = IMAGES) -> dict[str, np.ndarray]:
+    trainer = make(config, images)
+    return everything(trainer, trainer.run())
+
+
+class CutError(Exception):
+    """What interrupts a training in these tests."""
+
+
+def interrupt_after(epoch: int) -> Report:
+    def report(event: TrainEvent) -> None:
+        # An epoch's last step is always reported, before its state is kept.
+        begun = event.stage == "quantize" and event.epoch == epoch
+        if begun or (event.stage == "train" and event.epoch == epoch + 1):
+            raise CutError
+
+    return report
+
+
+class TestRounds:
+    @pytest.mark.parametrize(
+        ("epochs", "warmup", "rounds", "expected"),
+        [
+            (12, 0.5, 3, {6, 8, 10}),
+            (6, 0.4, 2, {3, 4}),
+            (12, 0.0, 4, {0, 3, 6, 9}),
+            (12, 0.5, 0, set()),
+            (4, 0.9, 3, set()),
+            (4, 0.5, 9, {2, 3}),
+            (1, 0.5, 3, set()),
+        ],
+    )
+    def test_they_divide_what_follows_the_warm_up(self, epochs, warmup, rounds, expected):
+        config = TrainConfig(epochs=epochs, warmup=warmup, rounds=rounds)
+        assert {e for e in round_epochs(config) if e < epochs} == expected
+
+
+@pytest.fixture(scope="module")
+def events() -> list[TrainEvent]:
+    seen: list[TrainEvent] = []
+    trainer = make(CONFIG, report=seen.append)
+    trainer._last_report = -1e9
+    with pytest.MonkeyPatch.context() as patch:
+        clock = iter(range(10**6))  # every step is reported
+        patch.setattr("spherequant.training.loop.time.perf_counter", lambda: float(next(clock)))
+        trainer.run()
+    return seen
+
+
+class TestTelling:
+    def test_steps_and_epochs_are_counted(self, events):
+        steps = [event for event in events if event.stage == "train"]
+        assert [event.step for event in steps] == list(range(1, 25))
+        assert [event.epoch for event in steps] == [step // 4 for step in range(1, 25)]
+        assert {(event.steps, event.epochs) for event in events} == {(24, 6)}
+
+    def test_the_stages_alternate(self, events):
+        stages = [events[0].stage]
+        for event in events:
+            if event.stage != stages[-1]:
+                stages.append(event.stage)
+        assert stages == ["train", "quantize", "train", "quantize", "train", "quantize", "finish"]
+
+    def test_terms_begin_one_after_the_other(self, events):
+        steps = [event for event in events if event.stage == "train"]
+        begun = [set(event.losses) for event in steps]
+        assert begun[:4] == [{"softmax", "total"}] * 4
+        assert begun[4:12] == [{"softmax", "centre", "total"}] * 8
+        everything = {"softmax", "centre", "quantization", "discriminative", "total"}
+        assert begun[12:] == [everything] * 12
+
+    def test_the_total_is_the_weighted_sum(self, events):
+        for losses in (event.losses for event in events if event.stage == "train"):
+            expected = (
+                losses["softmax"]
+                + 0.1 * losses.get("quantization", 0)
+                + 0.1 * losses.get("centre", 0)
+                + 0.3 * losses.get("discriminative", 0)
+            )
+            assert losses["total"] == pytest.approx(expected, rel=1e-5)
+
+    def test_speed_and_time_left(self, events):
+        steps = [event for event in events if event.stage == "train"]
+        assert all(event.images_per_second > 0 for event in steps)
+        assert steps[-1].seconds_left == 0
+        assert all(event.seconds_left > 0 for event in steps[:-1])
+
+    def test_the_loss_falls(self, events):
+        steps = [event for event in events if event.stage == "train"]
+        first, last = steps[:4], steps[-4:]
+        assert sum(e.losses["softmax"] for e in last) < 0.7 * sum(
+            e.losses["softmax"] for e in first
+        )
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[Trainer, Learned]:
+    trainer = make(CONFIG)
+    return trainer, trainer.run()
+
+
+class TestResult:
+    def test_shapes(self, trained):
+        _, learned = trained
+        assert learned.codebooks.array.shape == (2, 256, 8)
+        assert learned.weight.shape == learned.centres.shape == (3, 8)
+        assert learned.bias.shape == (3,)
+        np.testing.assert_allclose(np.linalg.norm(learned.centres, axis=1), 1, atol=1e-6)
+
+    def test_centres_are_those_of_clean_images_under_the_averaged_network(self, trained):
+        trainer, learned = trained
+        average = trainer.average.module
+        assert torch.equal(trainer.learner.weight, average.weight)
+        z = embed_batches(
+            average.eval().network, PRE, IMAGES.pixels, batch=CONFIG.batch_size, mirror=True
+        )
+        for c in range(3):
+            mean = z[IMAGES.labels[:, c]].astype(np.float64).sum(axis=0)
+            np.testing.assert_allclose(learned.centres[c], mean / np.linalg.norm(mean), atol=1e-5)
+
+    def test_codebooks_reconstruct_the_blended_target(self, trained):
+        trainer, learned = trained
+        z = embed_batches(
+            trainer.learner.eval().network, PRE, IMAGES.pixels, batch=CONFIG.batch_size, mirror=True
+        )
+        own = learned.centres[IMAGES.labels.argmax(axis=1)]
+        u = (z + CONFIG.pull * own) / (1 + CONFIG.pull)
+        decoded = learned.codebooks.decode(Encoder(learned.codebooks).encode(u))
+        # 256 codewords for 34 images: nothing is left to reconstruct.
+        assert ((u - decoded) ** 2).sum(axis=1).mean() < 1e-4
+
+    def test_several_labels_an_image(self):
+        images = training_images(several=True)
+        assert (images.labels.sum(axis=1) == 2).any()
+        trainer = make(CONFIG, images)
+        learned = trainer.run()
+        assert np.isfinite(learned.codebooks.array).all()
+
+    def test_without_rounds_codes_are_learned_at_the_end(self):
+        result = run(dataclasses.replace(CONFIG, rounds=0, epochs=2))
+        assert np.isfinite(result["codebooks"]).all()
+
+    def test_without_epochs_the_network_stays_at_its_start(self):
+        start = make(dataclasses.replace(CONFIG, epochs=0))
+        before = start.learner.weight.detach().clone()
+        start.run()
+        assert torch.equal(start.learner.weight, before)
+
+    @pytest.mark.parametrize(("count", "batch"), [(2, 1), (3, 2), (5, 4), (7, 3), (9, 100)])
+    def test_no_batch_has_fewer_than_two_images(self, count, batch):
+        images = training_images(count, 2)
+        trainer = make(dataclasses.replace(CONFIG, epochs=1, batch_size=batch), images)
+        sizes = [len(rows) for rows in np.array_split(np.arange(count), trainer.batches)]
+        assert min(sizes) >= 2
+        assert max(sizes) <= max(batch, 3)
+        trainer.run()
+
+
+class TestSeeds:
+    @pytest.mark.parametrize("config", [CONFIG, ADAMW])
+    def test_the_same_seed_gives_the_same_bytes(self, config):
+        assert_same_bytes(run(config), run(config))
+
+    def test_the_order_of_calls_to_torchs_generator_does_not_matter(self):
+        def disturb(event: TrainEvent) -> None:
+            torch.rand(3)
+
+        # Epochs have seeds of their own: what is drawn in a report lasts to the epoch's end.
+        quiet = make(dataclasses.replace(CONFIG, epochs=2), report=ignore)
+        loud = make(
+            dataclasses.replace(CONFIG, epochs=2),
+            report=lambda event: disturb(event) if event.step % 4 == 0 else None,
+        )
+        assert_same_bytes(everything(quiet, quiet.run()), everything(loud, loud.run()))
+
+    def test_another_seed_gives_others(self):
+        other = run(dataclasses.replace(CONFIG, seed=1))
+        assert other["codebooks"].tobytes() != run(CONFIG)["codebooks"].tobytes()
+
+
+class TestResume:
+    @pytest.mark.parametrize("config", [CONFIG, ADAMW])
+    @pytest.mark.parametrize("after", [1, 3, 4, 6])
+    def test_it_ends_with_the_bytes_of_an_uninterrupted_training(self, tmp_path, config, after):
+        path = tmp_path / "checkpoint.safetensors"
+        with pytest.raises(CutError):
+            make(config, report=interrupt_after(after), path=path).run()
+        assert load_checkpoint(path)[1]["epoch"] == after
+        resumed = make(dataclasses.replace(config), path=path)
+        torch.manual_seed(99)  # the generator stands elsewhere in another process
+        result = everything(resumed, resumed.run())
+        assert_same_bytes(result, run(config))
+
+    def test_interrupted_again_and_again(self, tmp_path):
+        path = tmp_path / "checkpoint.safetensors"
+        for after in (1, 2, 5):
+            with pytest.raises(CutError):
+                make(CONFIG, report=interrupt_after(after), path=path).run()
+        resumed = make(CONFIG, path=path)
+        assert_same_bytes(everything(resumed, resumed.run()), run(CONFIG))
+
+    def test_within_an_epoch_it_goes_on_from_the_one_before(self, tmp_path):
+        path = tmp_path / "checkpoint.safetensors"
+
+        def report(event: TrainEvent) -> None:
+            if event.stage == "train" and event.step == 8:  # before the second epoch is kept
+                raise CutError
+
+        with pytest.raises(CutError):
+            make(CONFIG, report=report, path=path).run()
+        assert load_checkpoint(path)[1]["epoch"] == 1
+        seen: list[TrainEvent] = []
+        make(CONFIG, report=seen.append, path=path).run()
+        assert seen[0].step > 4
+
+    def test_the_state_stays_until_the_caller_has_saved(self, tmp_path):
+        path = tmp_path / "checkpoint.safetensors"
+        finished = make(CONFIG, path=path)
+        result = everything(finished, finished.run())
+        assert path.exists()
+        again = make(CONFIG, path=path)
+        assert_same_bytes(everything(again, again.run()), result)
+
+    @pytest.fixture
+    def unfinished(self, tmp_path) -> Path:
+        path = tmp_path / "checkpoint.safetensors"
+        with pytest.raises(CutError):
+            make(CONFIG, report=interrupt_after(1), path=path).run()
+        return path
+
+    @pytest.mark.parametrize("change", [{"seed": 1}, {"centre_weight": 0.2}, {"epochs": 7}])
+    def test_other_settings_are_refused(self, unfinished, change):
+        with pytest.raises(SpherequantError, match=r"other settings or images.*--overwrite"):
+            make(dataclasses.replace(CONFIG, **change), path=unfinished).run()
+
+    def test_other_images_are_refused(self, unfinished):
+        renamed = dataclasses.replace(IMAGES, keys=["x.png", *IMAGES.keys[1:]])
+        with pytest.raises(SpherequantError, match="other settings or images"):
+            make(CONFIG, renamed, path=unfinished).run()
+
+    def test_other_labels_are_refused(self, unfinished):
+        relabelled = dataclasses.replace(IMAGES, labels=np.roll(IMAGES.labels, 1, axis=0))
+        with pytest.raises(SpherequantError, match="other settings or images"):
+            make(CONFIG, relabelled, path=unfinished).run()
+
+    def test_a_damaged_state_is_a_clear_error(self, unfinished):
+        unfinished.write_bytes(unfinished.read_bytes()[:-100])
+        with pytest.raises(FormatError, match=r"cannot be read.*--overwrite"):
+            make(CONFIG, path=unfinished).run()
+
+    @pytest.mark.parametrize(
+        "lost", ["learner/weight", "average/n_averaged", "optimizer/0/momentum_buffer"]
+    )
+    def test_a_state_that_lacks_something_is_a_clear_error(self, unfinished, lost):
+        tensors, facts = load_checkpoint(unfinished)
+        del tensors[lost]
+        tensors["learner/unknown"] = torch.zeros(1)
+        save_checkpoint(unfinished, tensors, facts)
+        with pytest.raises(FormatError, match="--overwrite"):
+            make(CONFIG, path=unfinished).run()
+
+
+class TestDivergence:
+    @pytest.mark.parametrize("rate", [1e20, 1e30])
+    def test_a_loss_that_is_no_number_is_a_clear_error(self, rate):
+        with pytest.raises(SpherequantError, match="smaller learning_rate than 1e"):
+            make(dataclasses.replace(CONFIG, learning_rate=rate)).run()
+
+    def test_no_state_of_it_is_kept(self, tmp_path):
+        path = tmp_path / "checkpoint.safetensors"
+        config = dataclasses.replace(CONFIG, learning_rate=1e30)
+        with pytest.raises(SpherequantError, match="no longer a number"):
+            make(config, path=path).run()
+        assert not path.exists()

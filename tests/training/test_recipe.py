@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import pytest
+
+from spherequant.embedding.backbone import DEFAULT_TIMM
+from spherequant.training import TrainConfig
+from spherequant.training.recipe import choose_backbone, resolve
+
+
+def recipe(
+    config: TrainConfig,
+    *,
+    labelled: bool = True,
+    side: int = 32,
+    images: int = 50_000,
+    bf16: bool = False,
+) -> TrainConfig:
+    chosen = choose_backbone(config, labelled=labelled, typical_side=side)
+    return resolve(chosen, images=images, labelled=labelled, bf16_pays=bf16)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("side", [0, 8, 32, 64, 65, 500])
+@pytest.mark.parametrize("images", [1, 2, 100, 5_000, 1_000_000])
+@pytest.mark.parametrize("backbone", ["auto", "small", "test_resnet"])
+def test_nothing_is_left_to_choose(labelled, side, images, backbone):
+    config = recipe(TrainConfig(backbone=backbone), labelled=labelled, side=side, images=images)
+    values = config.to_dict()
+    assert "auto" not in {v for k, v in values.items() if k != "labels"}
+    assert config.weight_decay >= 0
+    assert config.dim > 0
+    assert config.batch_size > 0
+    assert config.learning_rate > 0
+    assert (config.epochs > 0) == labelled
+    assert (config.image_size > 0) == (config.backbone == "small")  # timm's models have their own
+
+
+@pytest.mark.parametrize(
+    ("labelled", "side", "backbone", "weights"),
+    [
+        (True, 8, "small", "none"),
+        (True, 64, "small", "none"),
+        (True, 65, DEFAULT_TIMM, "pretrained"),
+        (False, 32, DEFAULT_TIMM, "pretrained"),
+    ],
+)
+def test_the_backbone_suits_size_and_labels(labelled, side, backbone, weights):
+    config = recipe(TrainConfig(), labelled=labelled, side=side)
+    assert (config.backbone, config.weights) == (backbone, weights)
+
+
+@pytest.mark.parametrize(("side", "size"), [(8, 32), (32, 32), (40, 32), (41, 64), (64, 64)])
+def test_small_sees_images_near_their_own_size(side, size):
+    assert recipe(TrainConfig(), side=side).image_size == size
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        TrainConfig(backbone="small", weights="none", image_size=24, dim=16, epochs=3, batch_size=9,
+                    optimizer="adamw", learning_rate=0.01, weight_decay=0.0, augment="none",
+                    precision="float32"),
+        TrainConfig(backbone="test_vit", weights="none", image_size=64, dim=200, epochs=1,
+                    batch_size=5, optimizer="sgd", learning_rate=2.0, weight_decay=0.5,
+                    augment="shift", precision="bfloat16"),
+    ],
+)  # fmt: skip
+def test_what_is_given_stays(given):
+    assert recipe(given, bf16=True) == given
+
+
+def test_the_recipe_of_a_network_from_scratch():
+    config = recipe(TrainConfig(), bf16=True)
+    assert (config.optimizer, config.augment, config.precision) == ("sgd", "shift", "bfloat16")
+    assert (config.epochs, config.batch_size, config.dim) == (12, 512, 64)
+    assert config.learning_rate == 1.0
+
+
+def test_the_recipe_of_a_pretrained_network():
+    config = recipe(TrainConfig(backbone="test_resnet"), bf16=True)
+    assert (config.optimizer, config.augment, config.precision) == ("adamw", "crop", "float32")
+    assert (config.epochs, config.batch_size) == (20, 64)
+    assert config.learning_rate == 1e-3
+
+
+def test_small_sets_get_more_epochs_smaller_batches_and_smaller_steps():
+    config = recipe(TrainConfig(), images=1_500)
+    assert config.epochs == 27  # 40,000 images seen
+    assert config.batch_size == 75
+    assert config.learning_rate == pytest.approx((75 / 512) ** 0.5)
+    assert recipe(TrainConfig(), images=10).epochs == 60
+    assert recipe(TrainConfig(), images=10).batch_size == 8
+
+
+def test_bfloat16_only_where_it_pays():
+    assert recipe(TrainConfig(), bf16=False).precision == "float32"
+
+
+def test_without_labels_nothing_is_trained_and_more_is_kept():
+    config = recipe(TrainConfig(), labelled=False)
+    assert (config.epochs, config.dim) == (0, 128)
