@@ -2,10 +2,12 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+# What `make demo` runs on: `digits`, or a folder, .zip or .tar of images.
 DATA ?= digits
-RESULTS ?= results
+# Further options of `spherequant train` for the demo, such as --backbone NAME --weights FILE.
+TRAIN ?=
 
-.PHONY: demo test check bench docs results clean
+.PHONY: demo test check bench docs clean
 
 # Versions of development are pinned in constraints.txt; users get the open ranges of pyproject.toml.
 $(VENV)/.installed: pyproject.toml constraints.txt $(wildcard native/*)
@@ -14,7 +16,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(wildcard native/*)
 	@touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/python benchmarks/demo.py $(DATA) --python $(BIN)/python
+	$(BIN)/python benchmarks/demo.py "$(DATA)" --python $(BIN)/python -- $(TRAIN)
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
@@ -24,6 +26,14 @@ check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Time and error of the encoder; the scripts beside it print the figures of docs/results.md.
+bench: $(VENV)/.installed
+	$(BIN)/python benchmarks/encoding.py
+
+# docs/results.md, from the figures that the scripts recorded in docs/results/.
+docs: $(VENV)/.installed
+	$(BIN)/python benchmarks/results.py
 
 clean:
 	rm -rf $(VENV) build demo results

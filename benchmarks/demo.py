@@ -36,8 +36,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Train, index, evaluate and search, once.")
     parser.add_argument("source", nargs="?", default="digits")
     parser.add_argument("--python", default=sys.executable, help="interpreter that has spherequant")
-    parser.add_argument("train", nargs="*", help="options for train, after --")
-    arguments = parser.parse_args()
+    # argparse would not leave what follows -- alone.
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    arguments, train_options = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
     started = time.perf_counter()
     try:
         with open_source(arguments.source) as source:
@@ -50,7 +51,7 @@ def main() -> int:
     )
     command = _command(arguments.python)
     try:
-        _run(command, "train", arguments.source, "--out", model, *arguments.train)
+        _run(command, "train", arguments.source, "--out", model, *train_options)
         _run(command, "index", model, arguments.source, "--out", index)
         if evaluated:
             _run(command, "evaluate", model, arguments.source, "--out", report)

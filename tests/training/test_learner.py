@@ -59,7 +59,7 @@ def group_of(optimizer: torch.optim.Optimizer, parameter: torch.Tensor) -> dict[
 
 def test_sgd_moves_shifts_faster_and_decays_them_less(learner):
     optimizer = make_optimizer(learner, SGD)
-    shift = group_of(optimizer, learner.network.backbone.whiten.bias)
+    shift = group_of(optimizer, learner.network.backbone.blocks[0][2].bias)
     filters = group_of(optimizer, learner.network.backbone.blocks[0][0].weight)
     assert (filters["lr"], filters["weight_decay"]) == (0.5, 0.01)
     assert shift["lr"] == 0.5 * 16
@@ -72,7 +72,7 @@ def test_adamw_moves_new_layers_faster_than_the_backbone(learner):
         assert group_of(optimizer, new)["lr"] == pytest.approx(0.01)
     filters = group_of(optimizer, learner.network.backbone.blocks[0][0].weight)
     assert (filters["lr"], filters["weight_decay"]) == (0.001, 0.05)
-    assert group_of(optimizer, learner.network.backbone.whiten.bias)["weight_decay"] == 0
+    assert group_of(optimizer, learner.network.backbone.blocks[0][2].bias)["weight_decay"] == 0
 
 
 def test_the_rate_rises_for_a_fifth_and_falls_to_three_percent():

@@ -37,6 +37,9 @@ CONFIG = TrainConfig(
     weight_decay=1e-3,
     augment="shift",
     precision="float32",
+    quantization_weight=0.1,
+    centre_weight=0.2,
+    discriminative_weight=0.3,
     warmup=0.4,
     rounds=2,
 )
@@ -169,7 +172,7 @@ class TestTelling:
             expected = (
                 losses["softmax"]
                 + 0.1 * losses.get("quantization", 0)
-                + 0.1 * losses.get("centre", 0)
+                + 0.2 * losses.get("centre", 0)
                 + 0.3 * losses.get("discriminative", 0)
             )
             assert losses["total"] == pytest.approx(expected, rel=1e-5)
@@ -323,7 +326,7 @@ class TestResume:
             make(CONFIG, report=interrupt_after(1), path=path).run()
         return path
 
-    @pytest.mark.parametrize("change", [{"seed": 1}, {"centre_weight": 0.2}, {"epochs": 7}])
+    @pytest.mark.parametrize("change", [{"seed": 1}, {"centre_weight": 0.25}, {"epochs": 7}])
     def test_other_settings_are_refused(self, unfinished, change):
         with pytest.raises(SpherequantError, match=r"other settings or images.*--overwrite"):
             make(dataclasses.replace(CONFIG, **change), path=unfinished).run()

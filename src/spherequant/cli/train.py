@@ -243,7 +243,8 @@ def _facts(
     model: "Model", validation: "Validation | None", out: Path, source: str
 ) -> list[tuple[str, object]]:
     summary = model.summary
-    images = f"{summary['images']:,} images of {summary['classes']:,} classes"
+    classes = f"of {summary['classes']:,} classes" if summary["supervised"] else "without labels"
+    images = f"{summary['images']:,} images {classes}"
     split = f"protocol {summary['protocol']}, split seed {summary['split_seed']}"
     seeds = f"seed {summary['seed']}"
     judged = validation and (

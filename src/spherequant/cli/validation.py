@@ -53,9 +53,9 @@ def validate(
     from spherequant.evaluation.embeddings import embed_split
     from spherequant.images import make_split
 
-    if not model.classes:
-        return None
     split = make_split(source.items, model.config.protocol, model.config.split_seed)
+    if not model.classes or not len(split.validation):
+        return None
     generator = np.random.default_rng(model.config.split_seed)
     asked = dataclasses.replace(
         split,
@@ -64,7 +64,7 @@ def validate(
     )
     try:
         images = embed_split(model, source, asked, limits, with_training=False, tick=tick)
-    except LabelError:  # no validation image, or none that can be read
+    except LabelError:  # none of them can be read
         return None
     codes_NM = model.encode_vectors(images.database)
     ranker = CodeRanker(model.codebooks, codes_NM, images.queries, every_measure=False)

@@ -17,8 +17,8 @@ import torch
 
 from spherequant.embedding import embed_batches
 from spherequant.errors import FormatError, SpherequantError
-from spherequant.quantizer import Codebooks, Encoder
-from spherequant.quantizer.learning import learn_codebooks
+from spherequant.quantizer import Encoder
+from spherequant.quantizer.learning import DEFAULT_ITERATIONS, learn_codebooks
 from spherequant.training import augment, checkpoint, losses
 from spherequant.training.centres import CentreSums, centres_of
 from spherequant.training.learner import Learner, make_average, make_optimizer, rate_factor
@@ -30,9 +30,10 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
     from spherequant.embedding import Preprocessing
+    from spherequant.quantizer import Codebooks
     from spherequant.training.config import TrainConfig
 
-_FIRST_ITERATIONS, _WARM_ITERATIONS, _LAST_ITERATIONS = 6, 3, 12
+_ROUND_ITERATIONS = 2  # the codes of a round are used for some epochs only
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +129,6 @@ class Trainer:
         self._labels = torch.from_numpy(images.labels).to(fabric.device)
         self.epoch = 0
         self.centres: torch.Tensor | None = None  # φ of the epoch or round before
-        self.codebooks: Codebooks | None = None
         self.reconstructions: torch.Tensor | None = None  # x̂ of every training image
         self._last_report = 0.0
 
@@ -148,7 +148,7 @@ class Trainer:
         begun, done_before = time.perf_counter(), self.epoch
         while self.epoch < self.config.epochs:
             if self.epoch in rounds:
-                self._learn_codes(self.learner, mirror=False)
+                self._learn_codes(mirror=False, iterations=_ROUND_ITERATIONS)
             self._train_epoch(begun, done_before)
             self.epoch += 1
             self._keep()
@@ -220,14 +220,13 @@ class Trainer:
         for group, base in zip(self.optimizer.param_groups, self._base_rates, strict=True):
             group["lr"] = base * factor
 
-    def _learn_codes(self, learner: Learner, *, mirror: bool, iterations: int = 0) -> np.ndarray:
+    def _learn_codes(self, *, mirror: bool, iterations: int) -> Codebooks:
         """Embed the clean images, then learn centres, codebooks and codes of them.
 
-        Returns:
-            the embeddings, float32 [N, D].
+        The codebooks are learned from the start: the embeddings have moved since the last round.
         """
         self._say("quantize")
-        z_ND = self._embed_clean(learner, mirror=mirror)
+        z_ND = self._embed_clean(mirror=mirror)
         sums = CentreSums(self._labels.shape[1], z_ND.shape[1])
         labels = torch.from_numpy(self.images.labels)
         sums.add(torch.from_numpy(z_ND), labels)
@@ -235,39 +234,44 @@ class Trainer:
         phi_ND = centres_of(labels, centres).numpy()
         pull = self.config.pull
         u_ND = ((z_ND + pull * phi_ND) / (1 + pull)).astype(np.float32)
-        first = self.codebooks is None
-        self.codebooks = learn_codebooks(
+        codebooks = learn_codebooks(
             u_ND,
             self.config.n_codebooks,
             256,
-            iterations=iterations or (_FIRST_ITERATIONS if first else _WARM_ITERATIONS),
+            iterations=iterations,
             seed=seed_for("codebooks", self.config.seed, self.epoch),
-            init=self.codebooks,
         )
-        codes_NM = Encoder(self.codebooks).encode(u_ND)
         device = self.fabric.device
-        self.reconstructions = torch.from_numpy(self.codebooks.decode(codes_NM)).to(device)
+        decoded_ND = codebooks.decode(Encoder(codebooks).encode(u_ND))
+        self.reconstructions = torch.from_numpy(decoded_ND).to(device)
         self.centres = centres.to(device)
-        return z_ND
+        return codebooks
 
-    def _embed_clean(self, learner: Learner, *, mirror: bool) -> np.ndarray:
-        learner.eval()
-        return embed_batches(
-            learner.network,
+    def _embed_clean(self, *, mirror: bool) -> np.ndarray:
+        self.learner.eval()
+        z_ND = embed_batches(
+            self.learner.network,
             self.preprocessing,
             self.images.pixels,
             batch=self.config.batch_size,
             mirror=mirror,
             autocast=torch.bfloat16 if self.config.precision == "bfloat16" else None,
         )
+        if not np.isfinite(z_ND).all():
+            raise SpherequantError(
+                f"after epoch {self.epoch} the network's embeddings are no longer numbers: train "
+                f"with a smaller learning_rate than {self.config.learning_rate:g}, and look "
+                "whether the images differ at all"
+            )
+        return z_ND
 
     def _finish(self) -> Learned:
-        self._learn_codes(self.learner, mirror=self.config.mirror, iterations=_LAST_ITERATIONS)
+        codebooks = self._learn_codes(mirror=self.config.mirror, iterations=DEFAULT_ITERATIONS)
         self._say("finish")
-        if self.codebooks is None or self.centres is None:
-            raise SpherequantError("the last round learned no codebooks: this is a defect")
+        if self.centres is None:
+            raise SpherequantError("the last round learned no centres: this is a defect")
         return Learned(
-            self.codebooks,
+            codebooks,
             self.centres.cpu().numpy(),
             self.learner.weight.detach().cpu().numpy(),
             self.learner.bias.detach().cpu().numpy(),
@@ -319,8 +323,7 @@ class Trainer:
         tensors |= {f"optimizer/{k}": v for k, v in optimizer.items()}
         if self.centres is not None:
             tensors["centres"] = self.centres
-        if self.codebooks is not None and self.reconstructions is not None:
-            tensors["codebooks"] = torch.tensor(self.codebooks.array)
+        if self.reconstructions is not None:
             tensors["reconstructions"] = self.reconstructions
         checkpoint.save_checkpoint(self.checkpoint_path, tensors, self._facts())
 
@@ -354,8 +357,7 @@ class Trainer:
             ) from error
         if "centres" in tensors:
             self.centres = tensors["centres"].to(device)
-        if "codebooks" in tensors:
-            self.codebooks = Codebooks(tensors["codebooks"].numpy())
+        if "reconstructions" in tensors:
             self.reconstructions = tensors["reconstructions"].to(device)
 
 
