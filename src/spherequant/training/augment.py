@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.lib.stride_tricks import sliding_window_view
 from torch.nn import functional
 
 # pixels uint8 [B, S, S, 3], uniform numbers float64 [B, NUMBERS], epoch -> uint8 or float32
@@ -43,14 +42,23 @@ def shift(pixels: np.ndarray, numbers: np.ndarray, epoch: int) -> torch.Tensor:
     """
     size = pixels.shape[1]
     reach = max(1, size // 16)
+    down, right = ((numbers[:, i] * (2 * reach + 1)).astype(np.int64) - reach for i in (1, 2))
     mirrored = (numbers[:, 0] < 0.5) ^ (epoch % 2 == 1)
-    pixels = np.where(mirrored[:, None, None, None], pixels[:, :, ::-1], pixels)
-    padded = np.pad(pixels, ((0, 0), (reach, reach), (reach, reach), (0, 0)), mode="reflect")
-    windows = sliding_window_view(padded, (size, size), axis=(1, 2))
-    down = (numbers[:, 1] * (2 * reach + 1)).astype(np.int64)
-    right = (numbers[:, 2] * (2 * reach + 1)).astype(np.int64)
-    shifted = windows[np.arange(len(pixels)), down, right]  # [B, 3, S, S]
-    return torch.from_numpy(np.ascontiguousarray(shifted.transpose(0, 2, 3, 1)))
+    rows = _reflected(np.arange(size) + down[:, None], size)
+    columns = _reflected(np.arange(size) + right[:, None], size)
+    columns = np.where(mirrored[:, None], size - 1 - columns, columns)
+    # One gather of whole pixels, in torch's threads: padding and cutting in NumPy took a third of
+    # the time of a step of `small`.
+    places = (np.arange(len(pixels))[:, None, None] * size + rows[:, :, None]) * size
+    places = torch.from_numpy(places + columns[:, None, :])
+    whole = torch.from_numpy(pixels).reshape(-1, 3)
+    return whole.index_select(0, places.flatten()).reshape(pixels.shape)
+
+
+def _reflected(places: np.ndarray, size: int) -> np.ndarray:
+    """Return places with those outside [0, size) reflected at the border pixel."""
+    places = np.abs(places)
+    return np.where(places >= size, 2 * (size - 1) - places, places)
 
 
 def crop(pixels: np.ndarray, numbers: np.ndarray, epoch: int) -> torch.Tensor:

@@ -148,7 +148,7 @@ class Trainer:
         begun, done_before = time.perf_counter(), self.epoch
         while self.epoch < self.config.epochs:
             if self.epoch in rounds:
-                self._learn_codes(mirror=False, iterations=_ROUND_ITERATIONS)
+                self._learn_codes(last=False)
             self._train_epoch(begun, done_before)
             self.epoch += 1
             self._keep()
@@ -220,13 +220,17 @@ class Trainer:
         for group, base in zip(self.optimizer.param_groups, self._base_rates, strict=True):
             group["lr"] = base * factor
 
-    def _learn_codes(self, *, mirror: bool, iterations: int) -> Codebooks:
+    def _learn_codes(self, *, last: bool) -> Codebooks:
         """Embed the clean images, then learn centres, codebooks and codes of them.
 
         The codebooks are learned from the start: the embeddings have moved since the last round.
+
+        Args:
+            last: learn what the model keeps, from embeddings made as it makes them: with mirror
+                images, in float32 (bfloat16 moves an embedding by up to 13 degrees).
         """
         self._say("quantize")
-        z_ND = self._embed_clean(mirror=mirror)
+        z_ND = self._embed_clean(last=last)
         sums = CentreSums(self._labels.shape[1], z_ND.shape[1])
         labels = torch.from_numpy(self.images.labels)
         sums.add(torch.from_numpy(z_ND), labels)
@@ -238,7 +242,7 @@ class Trainer:
             u_ND,
             self.config.n_codebooks,
             256,
-            iterations=iterations,
+            iterations=DEFAULT_ITERATIONS if last else _ROUND_ITERATIONS,
             seed=seed_for("codebooks", self.config.seed, self.epoch),
         )
         device = self.fabric.device
@@ -247,15 +251,16 @@ class Trainer:
         self.centres = centres.to(device)
         return codebooks
 
-    def _embed_clean(self, *, mirror: bool) -> np.ndarray:
+    def _embed_clean(self, *, last: bool) -> np.ndarray:
         self.learner.eval()
+        quick = self.config.precision == "bfloat16" and not last
         z_ND = embed_batches(
             self.learner.network,
             self.preprocessing,
             self.images.pixels,
             batch=self.config.batch_size,
-            mirror=mirror,
-            autocast=torch.bfloat16 if self.config.precision == "bfloat16" else None,
+            mirror=self.config.mirror and last,
+            autocast=torch.bfloat16 if quick else None,
         )
         if not np.isfinite(z_ND).all():
             raise SpherequantError(
@@ -266,7 +271,7 @@ class Trainer:
         return z_ND
 
     def _finish(self) -> Learned:
-        codebooks = self._learn_codes(mirror=self.config.mirror, iterations=DEFAULT_ITERATIONS)
+        codebooks = self._learn_codes(last=True)
         self._say("finish")
         if self.centres is None:
             raise SpherequantError("the last round learned no centres: this is a defect")
