@@ -46,8 +46,8 @@ def main() -> None:
         "CIFAR-10, `cifar10-54k`, MobileNetV2",
         f"{WEIGHTS} (ImageNet-pretrained), images enlarged to {options.image_size} pixels, "
         f"{options.epochs} epochs of {model.summary['images']} images (250 more validate), "
-        f"float32; training {model.summary['seconds']:.0f} s, {seconds:.0f} s with evaluation. Seed "
-        f"{options.seed}, split seed 0, 1,000 queries against 54,000, mAP@all, one seed.",
+        f"float32; training {model.summary['seconds']:.0f} s, with evaluation {seconds:.0f} s. "
+        f"Seed {options.seed}, split seed 0, 1,000 queries against 54,000, mAP@all, one seed.",
         [
             {
                 "caption": "32 bits, its controls, and FAISS on the same embeddings",

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import results
-
 from spherequant import Index, Model
 
 KILLS = 10
@@ -76,8 +75,10 @@ def killed_writers(work: Path, photos: Path) -> list[str]:
         check(set(keys) == wanted, "every image is there")
     return [
         f"`index` killed (SIGKILL) {KILLS} times",
-        f"opened each time, with {', '.join(map(str, opened))} items (- before the first commit); "
-        f"the run after that ends with {len(wanted)}, each key once",
+        (
+            f"opened each time, with {', '.join(map(str, opened))} items (- before the first "
+            f"commit); the run after that ends with {len(wanted)}, each key once"
+        ),
     ]
 
 
@@ -99,8 +100,10 @@ def two_folders(work: Path, archive: Path) -> list[str]:
         check(len(opened) == 400, "nothing was removed")
     return [
         "two folders, one after the other",
-        "400 items of both; a folder that vanished, and one that lost more than half, are refused "
-        "and nothing is removed",
+        (
+            "400 items of both; a folder that vanished, and one that lost more than half, are "
+            "refused and nothing is removed"
+        ),
     ]
 
 
@@ -125,8 +128,10 @@ def awkward_files(work: Path) -> list[str]:
     check(all(labels[name] == expected[name].labels for name in good), "labels are unshifted")
     return [
         f"{len(expected)} awkward files",
-        f"{len(good)} indexed with the labels of their folders, {len(listed)} reported as skipped "
-        "with a reason",
+        (
+            f"{len(good)} indexed with the labels of their folders, {len(listed)} reported as "
+            "skipped with a reason"
+        ),
     ]
 
 
@@ -169,7 +174,9 @@ def train(source: Path, out: Path, *options: str) -> None:
 
 def run(*arguments: str) -> dict[str, Any]:
     """Run a verb with --json; exit when it fails."""
-    done = subprocess.run([*COMMAND, *arguments, "--json"], capture_output=True, text=True)
+    done = subprocess.run(
+        [*COMMAND, *arguments, "--json"], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         sys.exit(f"{' '.join(arguments)} failed:\n{done.stderr}")
     values: dict[str, Any] = json.loads(done.stdout)
@@ -178,7 +185,7 @@ def run(*arguments: str) -> dict[str, Any]:
 
 def fails(*arguments: str) -> str:
     """Run a verb that must fail with a clear error; return the error."""
-    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True)
+    done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, check=False)
     check(done.returncode == 1, f"{' '.join(arguments)} ends with exit code 1")
     check("Traceback" not in done.stderr, "without a traceback")
     return done.stderr

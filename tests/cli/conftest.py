@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -106,14 +105,3 @@ def indexed(photos, trained, tmp_path_factory):
 @pytest.fixture(scope="session")
 def quick():
     return QUICK
-
-
-@pytest.fixture(scope="session")
-def awkward():
-    """``tests/awkward.py``, by path: the test folders are no packages."""
-    if "awkward" not in sys.modules:
-        path = Path(__file__).parents[1] / "awkward.py"
-        spec = importlib.util.spec_from_file_location("awkward", path)
-        sys.modules["awkward"] = module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return sys.modules["awkward"]

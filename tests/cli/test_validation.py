@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from spherequant.cli import validation
-from spherequant.cli.validation import _sample, validate
+from spherequant.evaluation import validation
+from spherequant.evaluation.validation import _sample, validate
 from spherequant.images import Limits, make_split, open_source
 from spherequant.training import Model
 

@@ -2,34 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import ModuleType
-
-
-def _load_awkward() -> ModuleType:
-    """``tests/awkward.py``, by path: the test folders are no packages."""
-    if "awkward" not in sys.modules:
-        path = Path(__file__).parent.parent / "awkward.py"
-        spec = importlib.util.spec_from_file_location("awkward", path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules["awkward"] = module
-        spec.loader.exec_module(module)
-    return sys.modules["awkward"]
-
-
-@pytest.fixture(scope="session")
-def awkward() -> ModuleType:
-    """The module of awkward files, for its makers of images."""
-    return _load_awkward()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from spherequant.cli.output import figure, note, note_skips, one_line, say_facts
 from spherequant.cli.progress import Progress
 
 if TYPE_CHECKING:
-    from spherequant.cli.validation import Validation
+    from spherequant.evaluation.validation import Validation
     from spherequant.images import Limits
     from spherequant.training import Model, TrainConfig
 
@@ -200,7 +200,7 @@ def _train(
     log_dir: Path | None,
 ) -> "tuple[Model, Validation | None]":
     """Train, and note in the model how well it does on the images kept for validation."""
-    from spherequant.cli.validation import validate
+    from spherequant.evaluation.validation import validate
     from spherequant.images import open_source
     from spherequant.training import train as learn
 
@@ -210,7 +210,7 @@ def _train(
     with open_source(source, labels=settings.labels, limits=limits) as opened, Progress() as bars:
         note(one_line(opened.label_note))
         model = learn(
-            source,
+            opened,
             settings,
             out=out,
             limits=limits,

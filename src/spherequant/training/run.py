@@ -89,7 +89,9 @@ def train(
     begun = time.perf_counter()
     checkpoint = _prepare_out(out, overwrite=overwrite)
     with ExitStack() as stack:
-        opened = open_source(source, labels=config.labels, limits=limits)
+        # An open source has its labels already.
+        labels = "auto" if isinstance(source, Source) else config.labels
+        opened = open_source(source, labels=labels, limits=limits)
         if opened is not source:  # what the caller opened, the caller closes
             stack.enter_context(opened)
         tell = stack.enter_context(log_to(log_dir, report or _silent))
