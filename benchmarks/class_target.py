@@ -52,7 +52,7 @@ def main() -> None:
         for pull in PULLS:
             u_ND = ((z_ND + pull * centre_ND) / (1 + pull)).astype(np.float32)
             ranker = FloatRanker(u_ND, asked.vectors)
-            ranked = rank_queries(ranker, relevance, ranks=np.zeros(0, np.int64))["float"]
+            ranked = rank_queries(ranker, relevance, at=None, ranks=np.zeros(0, np.int64))["float"]
             figures.append(float(ranked.ap.mean()))
         rows.append([name, *figures])
     results.record(

@@ -38,7 +38,7 @@ def data_file(variable: str, name: str) -> Path:
 
 def machine() -> str:
     """Return what figures were measured on, in a few words."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     kind = (
         "AMX bfloat16" if capabilities.get("amx_bf16") else torch.backends.cpu.get_cpu_capability()
     )

@@ -98,13 +98,13 @@ def rank_codes(model: Model, collection: Collection) -> Ranked:
 def rank_with(codebooks: Codebooks, codes_NM: np.ndarray, collection: Collection) -> Ranked:
     """Rank given codes for every query."""
     ranker = CodeRanker(codebooks, codes_NM, collection.queries, every_measure=False)
-    return rank_queries(ranker, collection.relevance, ranks=NO_RANKS)["codes"]
+    return rank_queries(ranker, collection.relevance, at=None, ranks=NO_RANKS)["codes"]
 
 
 def rank_floats(collection: Collection) -> Ranked:
     """Rank the embeddings themselves."""
     ranker = FloatRanker(collection.database, collection.queries)
-    return rank_queries(ranker, collection.relevance, ranks=NO_RANKS)["float"]
+    return rank_queries(ranker, collection.relevance, at=None, ranks=NO_RANKS)["float"]
 
 
 def rank_faiss(collection: Collection, bits: int) -> dict[str, Ranked]:
