@@ -26,7 +26,6 @@ def main() -> None:
     options = parser.parse_args()
     source = str(results.data_file("SPHEREQUANT_DATA", "cifar10.zip"))
     weights = results.data_file("SPHEREQUANT_WEIGHTS", WEIGHTS)
-    begun = time.perf_counter()
     config = TrainConfig(
         bits=32,
         backbone=f"local-dir:{weights}",
@@ -36,14 +35,15 @@ def main() -> None:
         protocol="cifar10-54k",
         seed=options.seed,
     )
-    name = f"cifar10-54k-{options.image_size}-{options.epochs}-{options.seed}"
+    name = f"cifar10-54k-{options.image_size}px-{options.epochs}-epochs-seed-{options.seed}"
     model = trained(f"{name}/dsq-32", source, config)
+    begun = time.perf_counter()
     report = evaluate(model, source, "cifar10-54k", baselines=True, out=f"results/{name}/report")
     figures = report.to_dict()
-    seconds = time.perf_counter() - begun
+    seconds = model.summary["seconds"] + time.perf_counter() - begun
     results.record(
-        "cifar10-54k",
-        "CIFAR-10, `cifar10-54k`, MobileNetV2",
+        name,
+        f"CIFAR-10, `cifar10-54k`, MobileNetV2 at {options.image_size} pixels",
         f"{WEIGHTS} (ImageNet-pretrained), images enlarged to {options.image_size} pixels, "
         f"{options.epochs} epochs of {model.summary['images']} images (250 more validate), "
         f"float32; training {model.summary['seconds']:.0f} s, with evaluation {seconds:.0f} s. "

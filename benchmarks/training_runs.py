@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 import time
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from spherequant import Codebooks, Model, TrainConfig, train
 from spherequant.evaluation import CodeRanker, FloatRanker, Ranked, rank_baselines, rank_queries
 from spherequant.evaluation.embeddings import Collection, embed_split
 from spherequant.images import Source, Split, make_split, open_source
+from spherequant.training.recipe import resolve
 from spherequant.training.requantize import requantize, true_centres
 
 if TYPE_CHECKING:
@@ -38,10 +40,22 @@ def say(event: TrainEvent) -> None:
 
 
 def trained(name: str, source: str, config: TrainConfig) -> Model:
-    """Train, or load what an earlier run of the script trained with the same settings."""
+    """Train, or load what an earlier run of the script trained with the same settings.
+
+    Settings left to the defaults are compared as the defaults now resolve them.
+    """
     folder = RUNS / name
     if (folder / "model.json").exists():
-        return Model.load(folder)
+        model = Model.load(folder)
+        wanted = resolve(
+            dataclasses.replace(config, image_size=model.config.image_size),
+            images=model.summary["images"],
+            labelled=True,
+            bf16_pays=model.config.precision == "bfloat16",
+        )
+        if model.config != wanted:
+            sys.exit(f"{folder} was trained with other settings: remove it")
+        return model
     print(f"training {folder}", file=sys.stderr, flush=True)
     return train(source, config, out=folder, report=say)
 
@@ -112,3 +126,16 @@ def rank_faiss(collection: Collection, bits: int) -> dict[str, Ranked]:
     return rank_baselines(
         collection.training, collection.database, collection.queries, collection.relevance, bits
     )
+
+
+def rank_class_centres(model: Model, collection: Collection) -> Ranked:
+    """Rank the centre of each item's predicted class: the control that is hardest to beat."""
+    centres_ND = model.class_centres[model.predict(collection.database).argmax(axis=1)]
+    ranker = FloatRanker(centres_ND, collection.queries)
+    return rank_queries(ranker, collection.relevance, at=None, ranks=NO_RANKS)["float"]
+
+
+def database_accuracy(model: Model, data: Embedded) -> float:
+    """Return the share of training images whose class the model predicts."""
+    predicted = model.predict(data.collection.training).argmax(axis=1)
+    return float((predicted == data.labels_TC.argmax(axis=1)).mean())

@@ -47,12 +47,15 @@ def main() -> None:
         protocol="unseen-classes",
         seed=options.seed,
     )
-    name = f"unseen-{options.backbone}-{options.seed}"
+    name = (
+        f"unseen-classes-{options.backbone}-{options.image_size}px-{options.epochs}-epochs-"
+        f"seed-{options.seed}"
+    )
     model = trained(f"{name}/dsq-32", source, config)
     report = evaluate(model, source, "unseen-classes", baselines=True, out=f"results/{name}/report")
     unseen = report.to_dict()
     results.record(
-        f"unseen-classes-{options.backbone}",
+        name,
         f"Tiny-ImageNet, `unseen-classes`, {options.backbone}",
         f"{note}; {options.image_size} pixels, {options.epochs} epochs of "
         f"{model.summary['images']} images in {model.summary['seconds']:.0f} s. 150 classes seen, "

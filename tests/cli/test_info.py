@@ -1,5 +1,7 @@
 """``spherequant info``."""
 
+from pathlib import Path
+
 from spherequant.index import Index
 from spherequant.quantizer import Codebooks
 
@@ -37,6 +39,23 @@ def test_an_index_of_codebooks_alone(spherequant, spherequant_json, tmp_path):
     text = spherequant("info", tmp_path / "i").stdout
     assert "codebooks alone" in text
     assert "(added by the API): 1 items" in text
+
+
+def test_a_file_that_vanishes_meanwhile(spherequant_json, tmp_path, monkeypatch):
+    with Index.create(tmp_path / "i", Codebooks([[[1.0, 0.0], [0.0, 1.0]]])) as index:
+        index.add(["a"], vectors=[[1.0, 0.0]])
+    old = tmp_path / "i" / "items.lance" / "old"
+    old.touch()
+    stat = Path.stat
+
+    def late(self, **options):
+        found = stat(self, **options)
+        if self.name == old.name:
+            self.unlink()  # upkeep comes between two looks
+        return found
+
+    monkeypatch.setattr(Path, "stat", late)
+    assert spherequant_json("info", tmp_path / "i")["total"] == 1
 
 
 def test_neither(spherequant, tmp_path):

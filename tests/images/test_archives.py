@@ -209,6 +209,9 @@ def test_a_cut_tar_is_read_as_far_as_it_goes(tmp_path, jpeg):
     assert [(s.path, s.reason) for s in source.skips] == [
         ("x.tar", "damaged or cut off after 3 members")
     ]
+    assert not source.complete
+    path.write_bytes(data)
+    assert open_source(path).complete
 
 
 @pytest.mark.parametrize(
@@ -229,6 +232,7 @@ def test_a_cut_compressed_tar_is_read_as_far_as_it_goes(tmp_path, awkward, compr
     assert 5 < len(source.items) < 80
     assert source.read(source.items[0]) == images[0]
     assert "damaged" in " ".join(s.reason for s in source.skips)
+    assert not source.complete
 
 
 @pytest.mark.parametrize("data", [b"", b"\x1f\x8b" + b"x" * 50, bytes(100), b"no archive" * 99])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from spherequant.errors import InputError, SourceError
-from spherequant.images import Limits, open_source
+from spherequant.images import Limits, folder, open_source
 
 
 def test_items_carry_what_a_sync_needs(make_folder):
@@ -93,9 +93,28 @@ def test_a_folder_that_cannot_be_listed_is_reported(make_folder, monkeypatch):
     assert [(s.path, s.reason) for s in source.skips] == [
         ("b/", "the folder cannot be listed: Permission denied")
     ]
+    assert source.is_present("b/2.jpg")
+    assert source.is_present("b/c/3.jpg")
+    assert not source.is_present("bc/3.jpg")
     monkeypatch.setattr(os, "scandir", lambda path: refuse("b"))
     with pytest.raises(SourceError, match="cannot be listed: Permission denied"):
         open_source(root)
+
+
+def test_what_may_be_a_folder_is_present_with_what_lies_below(make_folder, monkeypatch):
+    root = make_folder(["a.jpg", "b.jpg"])
+    status = folder._file_status
+
+    def refuse(child, root):
+        if child.name == "b.jpg":
+            raise OSError(5, "Input/output error")
+        return status(child, root)
+
+    monkeypatch.setattr(folder, "_file_status", refuse)
+    source = open_source(root)
+    assert [s.path for s in source.skips] == ["b.jpg"]
+    assert source.is_present("b.jpg")
+    assert source.is_present("b.jpg/1.jpg")
 
 
 def test_files_that_vanish_or_grow_are_reasons_not_crashes(make_folder):

@@ -151,11 +151,36 @@ def test_keys_are_composed_and_unique():
 
 @pytest.mark.parametrize(
     "rows",
-    [[("a", RED)], [RED], ["a.jpg"], [(1, RED, ())], [("", RED, ())], [], iter([]), [None]],
+    [
+        [("a", RED)],
+        [RED],
+        ["a.jpg"],
+        [(1, RED, ())],
+        [("", RED, ())],
+        [],
+        iter([]),
+        [None],
+        [("\ud800", RED, ())],
+    ],
 )
 def test_rows_that_are_none_are_refused(rows):
     with pytest.raises(SourceError, match=r"image number 0|no usable images"):
         open_source(rows)
+
+
+@pytest.mark.parametrize(
+    "labels", [1.5, b"cat", "\udce9", ["cat", "\ud800"], ["cat", None], np.array(1.5), object()]
+)
+def test_labels_that_are_no_text_are_refused(labels):
+    with pytest.raises(SourceError, match=r"the labels of 'a' are .* give a text") as refused:
+        open_source([("a", RED, labels)])
+    str(refused.value).encode()  # it can be printed
+
+
+def test_bad_images_are_present():
+    with open_source(Again([("a", RED, ()), ("b", 1, ())])) as source:
+        assert source.is_present("b")
+        assert not source.is_present("c")
 
 
 def test_an_iterable_of_only_bad_images_is_refused():

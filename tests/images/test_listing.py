@@ -60,6 +60,12 @@ def test_of_two_forms_of_one_name_the_composed_is_kept():
         assert "second file with the key" in result.skips[0].reason
 
 
+def test_what_is_passed_over_is_present_under_its_key():
+    found = listing(["e\u0301/a.txt", "../b.txt"], head=b"text")
+    assert found.present == {"\xe9/a.txt"}
+    assert len(found.skips) == 2
+
+
 def test_keys_distinguish_case():
     assert list(listing(["B.jpg", "a.jpg", "A.JPG", "A.jpg"]).images) == [
         "A.JPG",

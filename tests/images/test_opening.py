@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -18,6 +19,16 @@ def test_a_missing_path_names_the_cure(tmp_path):
         open_source("digit")
     with pytest.raises(SourceError, match="neither a path that exists nor a known set"):
         open_source("holidays")
+
+
+def test_a_path_that_is_not_utf8_names_the_cure(tmp_path, make_folder):
+    bad = make_folder(["a.jpg"], at=os.fsdecode(b"caf\xe9"))
+    link = tmp_path / "link"
+    link.symlink_to(bad)
+    for path in (bad, link, tmp_path / os.fsdecode(b"gone\xe9")):
+        with pytest.raises(SourceError, match="not valid UTF-8: rename it") as refused:
+            open_source(path)
+        str(refused.value).encode()  # it can be printed
 
 
 def test_a_name_that_is_also_a_path_is_ambiguous(tmp_path, monkeypatch, make_folder):

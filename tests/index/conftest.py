@@ -57,10 +57,11 @@ class FakeEmbedder:
         return (out / np.linalg.norm(out, axis=1, keepdims=True)).astype(np.float32)
 
     def embed(self, images) -> np.ndarray:
-        prepared = [
-            self.prepare(i if isinstance(i, Image.Image) else Image.fromarray(i)) for i in images
-        ]
-        return self.embed_prepared(np.stack(prepared))
+        parts = [np.empty((0, DIM), np.float32)]
+        for image in images:  # one at a time, as a model holds one batch at a time
+            shown = image if isinstance(image, Image.Image) else Image.fromarray(image)
+            parts.append(self.embed_prepared(self.prepare(shown)[None]))
+        return np.concatenate(parts)
 
     def save(self, directory: Path) -> None:
         directory.mkdir()

@@ -103,6 +103,28 @@ def test_a_plan_made_on_old_knowledge_is_made_anew(catalogue, upsert, monkeypatc
     assert len(set(stored(catalogue).values())) == 3
 
 
+@pytest.mark.parametrize("keys", [["k"], ["k", "new"]], ids=["no id reserved", "an id reserved"])
+def test_the_id_of_an_item_removed_meanwhile_is_not_used_again(
+    catalogue, upsert, monkeypatch, keys
+):
+    catalogue.commit([upsert(["k", "other"])])
+    other = Catalogue(catalogue.path)
+    lookup = Catalogue._lookup
+    raced = []
+
+    def late(self, wanted):
+        found = lookup(self, wanted)
+        if self is catalogue and not raced:
+            raced.append(other.commit([Removal(["k"])]))
+        return found
+
+    monkeypatch.setattr(Catalogue, "_lookup", late)
+    (ids,) = catalogue.commit([upsert(keys)])
+    assert raced == [[1]]
+    assert stored(catalogue) == {"other": 1, **dict(zip(keys, ids.tolist(), strict=True))}
+    assert ids.min() >= 2  # 0 was k's
+
+
 def test_a_writer_that_always_loses_says_so(catalogue, upsert, monkeypatch):
     monkeypatch.setattr("spherequant.index.catalogue.ATTEMPTS", 3)
     monkeypatch.setattr("time.sleep", lambda _: None)

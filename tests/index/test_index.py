@@ -318,8 +318,58 @@ def test_images_are_added_and_found(photo_index, picture, embedder):
         photo_index.add(["c", "d"], images=[picture(1)])
     with pytest.raises(InputError, match="images are a list"):
         photo_index.add(["c"], images=picture(1))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4, 3)),
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 1), np.uint8),
+        np.zeros((4, 4, 2), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        "a.jpg",
+    ],
+    ids=lambda image: f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else image,
+)
+def test_what_is_no_picture_is_refused(photo_index, image):
     with pytest.raises(InputError, match="uint8 array"):
-        photo_index.add(["c"], images=[np.zeros((4, 4, 3))])
+        photo_index.add(["a"], images=[image])
+    assert len(photo_index) == 0
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "LA", "I;16", "F", "I", "1", "CMYK"])
+def test_a_picture_of_any_mode_is_added(photo_index, mode):
+    photo_index.add(["a"], images=[Image.new(mode, (20, 10))])
+    with Image.open(io.BytesIO(photo_index.thumbnails([0])[0])) as image:
+        assert (image.mode, image.size) == ("RGB", (20, 10))
+
+
+def test_a_turned_picture_is_embedded_and_shown_upright(photo_index, picture, tmp_path):
+    lying = picture(1).resize((20, 10))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 270 degrees to see it upright
+    lying.save(tmp_path / "turned.png", exif=exif)
+    with Image.open(tmp_path / "turned.png") as turned:
+        photo_index.add(
+            ["turned", "upright"], images=[turned, lying.transpose(Image.Transpose.ROTATE_270)]
+        )
+    first, second = photo_index.get(["turned", "upright"])
+    assert np.array_equal(first.code, second.code)
+    small = photo_index.thumbnails([0, 1])
+    assert small[0] == small[1]
+    with Image.open(io.BytesIO(small[0])) as image:
+        assert image.size == (10, 20)
+
+
+def test_pictures_to_search_with_are_taken_one_by_one(photo_index, picture, embedder):
+    def pictures():
+        for number in range(5):
+            assert embedder.embedded == number
+            yield picture(number)
+
+    assert photo_index.search(images=pictures(), k=1).ids.shape == (5, 1)
 
 
 def test_thumbnails_can_be_left_out(tmp_path, embedder, picture):

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import io
 import os
+import tarfile
+import unicodedata
 import zipfile
 
 import numpy as np
@@ -199,6 +202,86 @@ def test_an_item_whose_file_became_unreadable_stays(photo_index, photos):
         assert counts(report) == (0, 0, 0, 6)
         assert [skip.path for skip in report.skipped] == ["cat/0.png"]
         assert photo_index.get(["cat/0.png"])[0].digest == before.digest
+
+
+@pytest.mark.parametrize("name", [None, "mine"])
+def test_items_in_a_folder_that_cannot_be_listed_stay(photo_index, photos, monkeypatch, name):
+    photo_index.sync(photos, name=name, labels="none")
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("cat"):
+            raise PermissionError(13, "Permission denied")
+        return scan(path)
+
+    (photos / "dog/5.png").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", refuse)
+        report = photo_index.sync(photos, name=name, labels="none")
+    assert counts(report) == (0, 0, 1, 5)
+    assert [skip.path for skip in report.skipped] == ["cat/"]
+
+
+def test_a_row_of_labels_csv_keeps_no_item_whose_file_is_gone(
+    photo_index, tmp_path, write_pictures
+):
+    folder = tmp_path / "table"
+    write_pictures(folder, {f"{i}.png": i for i in range(4)})
+    rows = [f"{i}.png,x" for i in range(4)]
+    (folder / "labels.csv").write_text("\n".join(["path,labels", *rows]))
+    photo_index.sync(folder)
+    (folder / "3.png").unlink()
+    report = photo_index.sync(folder)
+    assert counts(report) == (0, 0, 1, 3)
+    assert [skip.path for skip in report.skipped] == ["3.png"]
+
+
+def test_a_decomposed_name_that_became_unreadable_stays(photo_index, photos, write_pictures):
+    name = unicodedata.normalize("NFD", "é.png")
+    write_pictures(photos / "cat", {name: 9})
+    photo_index.sync(photos)
+    (photos / "cat" / name).write_bytes(b"")
+    report = photo_index.sync(photos)
+    assert counts(report) == (0, 0, 0, 7)
+    assert [skip.path for skip in report.skipped] == [f"cat/{name}"]
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_damaged_archive_removes_nothing(photo_index, tmp_path, picture, mode):
+    archive = tmp_path / "photos.tar"
+    with tarfile.open(archive, mode) as file:
+        for i in range(20):
+            data = io.BytesIO()
+            picture(i, 64).save(data, format="PNG")
+            info = tarfile.TarInfo(f"{i:02}.png")
+            info.size, info.mtime = len(data.getvalue()), 1
+            file.addfile(info, io.BytesIO(data.getvalue()))
+    photo_index.sync(archive)
+    whole = archive.read_bytes()
+    archive.write_bytes(whole[: len(whole) * 7 // 10])
+    report = photo_index.sync(archive)
+    assert report.removed == 0
+    assert len(photo_index) == report.total == 20
+    assert any("nothing is removed" in skip.reason for skip in report.skipped)
+    archive.write_bytes(whole)
+    assert counts(photo_index.sync(archive)) == (0, 0, 0, 20)
+
+
+def test_source_names_are_composed(photo_index, photos):
+    photo_index.sync(photos, name=unicodedata.normalize("NFD", "é"))
+    assert photo_index.get(["é/cat/0.png"])[0].source == "é"
+    assert counts(photo_index.sync(photos, name="é")) == (0, 0, 0, 6)
+
+
+def test_a_moved_folder_is_another_source_and_the_cure_of_the_guide_works(photo_index, photos):
+    photo_index.sync(photos)
+    moved = photos.rename(photos.with_name("moved"))
+    with pytest.raises(DuplicateKeyError, match="already taken by source 'photos'"):
+        photo_index.sync(moved)
+    rows = photo_index.searcher.scan(["key", "root"])
+    photo_index.remove([row["key"] for row in rows if row["root"] == str(photos)])
+    assert counts(photo_index.sync(moved)) == (6, 0, 0, 0)
+    assert len(photo_index) == 6
 
 
 def test_labels_and_metadata_change_without_embedding(tmp_path, embedder, write_pictures, picture):

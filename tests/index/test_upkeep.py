@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from spherequant.errors import ConflictError, SpherequantError
-from spherequant.index import upkeep
+from spherequant.index import Index, upkeep
 from spherequant.index.upkeep import Upkeep, tidy
 
 
@@ -25,9 +25,10 @@ def versions(index):
 
 
 @pytest.fixture(autouse=True)
-def _no_waiting(monkeypatch):
-    """Commits of one writer after the other: there is no company to wait for."""
+def _alone(monkeypatch):
+    """Commits of one writer after the other wait for no company; upkeep runs where a test asks."""
     monkeypatch.setattr("spherequant.index.commits.WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(upkeep, "VERSIONS_BETWEEN", 10_000)
 
 
 @pytest.fixture
@@ -101,7 +102,7 @@ def test_a_snapshot_of_another_process_keeps_its_version(index, items, run_scrip
 
 
 def test_upkeep_runs_behind_the_writers(index, monkeypatch):
-    monkeypatch.setattr(upkeep, "COMMITS_BETWEEN", 20)
+    monkeypatch.setattr(upkeep, "VERSIONS_BETWEEN", 20)
     monkeypatch.setattr(upkeep, "GRACE_SECONDS", 0.0)
     add_one_by_one(index, 45)
     index.close()
@@ -109,6 +110,32 @@ def test_upkeep_runs_behind_the_writers(index, monkeypatch):
     assert versions(index) < 45
     assert len(index) == 45
     assert [item.id for item in index.get([f"k{i}" for i in range(45)])] == list(range(45))
+
+
+def test_many_short_sessions_are_tidied_as_one_long_one(index, monkeypatch):
+    monkeypatch.setattr(upkeep, "VERSIONS_BETWEEN", 20)
+    monkeypatch.setattr(upkeep, "GRACE_SECONDS", 0.0)
+    index.close()
+    for i in range(30):
+        with Index.open(index.folder) as session:
+            add_one_by_one(session, 1, start=i)
+    assert versions(index) <= 20 + 2
+    assert files(index) < 30
+    index.refresh()
+    assert [item.id for item in index.get([f"k{i}" for i in range(30)])] == list(range(30))
+
+
+def test_versions_that_must_stay_do_not_call_for_upkeep_again(index, monkeypatch):
+    monkeypatch.setattr(upkeep, "VERSIONS_BETWEEN", 20)
+    runs = []
+    monkeypatch.setattr(upkeep, "tidy", lambda *_: runs.append(True))  # leaves all there is
+    add_one_by_one(index, 25)
+    index.close()
+    index.close()
+    assert len(runs) == 2
+    with Index.open(index.folder) as reader:
+        assert len(reader) == 25
+    assert len(runs) == 2  # who only reads does not tidy
 
 
 def test_large_files_are_not_rewritten_at_every_turn(index, items, monkeypatch):
@@ -132,7 +159,7 @@ def test_a_failed_upkeep_disturbs_no_writer(items, monkeypatch, caplog, error, l
         raise error
 
     monkeypatch.setattr(upkeep, "tidy", broken)
-    monkeypatch.setattr(upkeep, "COMMITS_BETWEEN", 1)
+    monkeypatch.setattr(upkeep, "VERSIONS_BETWEEN", 1)
     keeper = Upkeep(*items)
     with caplog.at_level(logging.INFO):
         keeper.note_commit()

@@ -159,7 +159,9 @@ class TestValues:
         assert TrainConfig(discriminative_weight=0.0).pull == 0
 
     def test_without_a_quantization_term_nothing_pulls(self):
-        assert TrainConfig(quantization_weight=0.0).pull == 0
+        assert TrainConfig(quantization_weight=0.0, discriminative_weight=0.0).pull == 0
+        with pytest.raises(ConfigError, match="needs a quantization_weight"):
+            TrainConfig(quantization_weight=0.0)
 
     def test_it_cannot_be_changed(self):
         with pytest.raises(dataclasses.FrozenInstanceError):

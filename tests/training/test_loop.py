@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,7 @@ from spherequant.training.loop import Trainer, TrainingImages, round_epochs
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from spherequant.training.loop import Learned, Report
+    from spherequant.training.loop import Report
 
 PRE = Preprocessing(16)
 CONFIG = TrainConfig(
@@ -84,9 +85,11 @@ def make(
     return Trainer(learner, PRE, images, config, fabric, report, path)
 
 
-def everything(trainer: Trainer, learned: Learned) -> dict[str, np.ndarray]:
+def everything(trainer: Trainer, encoder: Encoder) -> dict[str, np.ndarray]:
     arrays = {name: value.numpy() for name, value in trainer.learner.state_dict().items()}
-    fields = (learned.codebooks.array, learned.centres, learned.weight, learned.bias)
+    target = encoder.target
+    assert target is not None
+    fields = (encoder.codebooks.array, target.centres_CD, target.weight_CD, target.bias_C)
     return arrays | dict(zip(("codebooks", "centres", "weight", "bias"), fields, strict=True))
 
 
@@ -123,14 +126,14 @@ class TestRounds:
             (6, 0.4, 2, {3, 4}),
             (12, 0.0, 4, {0, 3, 6, 9}),
             (12, 0.5, 0, set()),
-            (4, 0.9, 3, set()),
+            (4, 0.9, 3, {3}),
             (4, 0.5, 9, {2, 3}),
-            (1, 0.5, 3, set()),
+            (1, 0.5, 3, {0}),
         ],
     )
     def test_they_divide_what_follows_the_warm_up(self, epochs, warmup, rounds, expected):
         config = TrainConfig(epochs=epochs, warmup=warmup, rounds=rounds)
-        assert {e for e in round_epochs(config) if e < epochs} == expected
+        assert round_epochs(config) == expected
 
 
 @pytest.fixture(scope="module")
@@ -192,21 +195,23 @@ class TestTelling:
 
 
 @pytest.fixture(scope="module")
-def trained() -> tuple[Trainer, Learned]:
+def trained() -> tuple[Trainer, Encoder]:
     trainer = make(CONFIG)
     return trainer, trainer.run()
 
 
 class TestResult:
     def test_shapes(self, trained):
-        _, learned = trained
-        assert learned.codebooks.array.shape == (2, 256, 8)
-        assert learned.weight.shape == learned.centres.shape == (3, 8)
-        assert learned.bias.shape == (3,)
-        np.testing.assert_allclose(np.linalg.norm(learned.centres, axis=1), 1, atol=1e-6)
+        _, encoder = trained
+        target = encoder.target
+        assert encoder.codebooks.array.shape == (2, 256, 8)
+        assert target.weight_CD.shape == target.centres_CD.shape == (3, 8)
+        assert target.bias_C.shape == (3,)
+        assert target.pull == CONFIG.pull
+        np.testing.assert_allclose(np.linalg.norm(target.centres_CD, axis=1), 1, atol=1e-6)
 
     def test_centres_are_those_of_clean_images_under_the_averaged_network(self, trained):
-        trainer, learned = trained
+        trainer, encoder = trained
         average = trainer.average.module
         assert torch.equal(trainer.learner.weight, average.weight)
         z = embed_batches(
@@ -214,16 +219,23 @@ class TestResult:
         )
         for c in range(3):
             mean = z[IMAGES.labels[:, c]].astype(np.float64).sum(axis=0)
-            np.testing.assert_allclose(learned.centres[c], mean / np.linalg.norm(mean), atol=1e-5)
+            centre = encoder.target.centres_CD[c]
+            np.testing.assert_allclose(centre, mean / np.linalg.norm(mean), atol=1e-5)
 
-    def test_codebooks_reconstruct_the_blended_target(self, trained):
-        trainer, learned = trained
+    @pytest.mark.parametrize("toward_class", [True, False])
+    def test_codebooks_reconstruct_what_they_were_learned_on(self, toward_class):
+        trainer = make(dataclasses.replace(CONFIG, encode_toward_class=toward_class))
+        encoder = trainer.run()
         z = embed_batches(
             trainer.learner.eval().network, PRE, IMAGES.pixels, batch=CONFIG.batch_size, mirror=True
         )
-        own = learned.centres[IMAGES.labels.argmax(axis=1)]
+        own = encoder.target.centres_CD[IMAGES.labels.argmax(axis=1)]
         u = (z + CONFIG.pull * own) / (1 + CONFIG.pull)
-        decoded = learned.codebooks.decode(Encoder(learned.codebooks).encode(u))
+        if toward_class:
+            u = encoder.target.target(z)
+        else:
+            assert encoder.target.pull == 0
+        decoded = encoder.codebooks.decode(Encoder(encoder.codebooks).encode(u))
         # 256 codewords for 34 images: nothing is left to reconstruct.
         assert ((u - decoded) ** 2).sum(axis=1).mean() < 1e-4
 
@@ -231,8 +243,9 @@ class TestResult:
         images = training_images(several=True)
         assert (images.labels.sum(axis=1) == 2).any()
         trainer = make(CONFIG, images)
-        learned = trainer.run()
-        assert np.isfinite(learned.codebooks.array).all()
+        encoder = trainer.run()
+        assert encoder.target.multi_label
+        assert np.isfinite(encoder.codebooks.array).all()
 
     def test_without_rounds_codes_are_learned_at_the_end(self):
         result = run(dataclasses.replace(CONFIG, rounds=0, epochs=2))
@@ -370,3 +383,18 @@ class TestDivergence:
         with pytest.raises(SpherequantError, match="no longer a number"):
             make(config, path=path).run()
         assert not path.exists()
+
+
+def test_the_last_epochs_see_images_as_they_are_stored():
+    trainer = make(dataclasses.replace(CONFIG, epochs=4, settle=0.5))
+    settled = []
+    for epoch in range(4):
+        trainer.epoch = epoch
+        settled.append(trainer.settled)
+    assert settled == [False, False, True, True]
+
+
+def test_quantization_begins_before_the_last_epoch_at_the_latest():
+    for epochs in range(1, 9):
+        config = dataclasses.replace(CONFIG, epochs=epochs, warmup=0.95, rounds=1)
+        assert min(round_epochs(config)) == min(math.ceil(0.95 * epochs), epochs - 1)

@@ -445,3 +445,17 @@ class TestFingerprint:
         changed = dataclasses.replace(digits_model, network=network)
         changed.network.to(memory_format=torch.contiguous_format)
         assert changed.fingerprint == before
+
+
+def test_a_summary_is_written_alone(digits_model, tmp_path):
+    model = dataclasses.replace(digits_model, summary=dict(digits_model.summary))
+    folder = tmp_path / "kept"
+    model.save(folder)
+    before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    model.summary["validation_map"] = 0.5
+    model.save_summary(folder)
+    after = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert {name for name in after if after[name] != before.get(name)} == {"model.json"}
+    again = Model.load(folder)
+    assert again.summary["validation_map"] == 0.5
+    assert again.fingerprint == model.fingerprint

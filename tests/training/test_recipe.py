@@ -58,10 +58,11 @@ def test_small_sees_images_near_their_own_size(side, size):
     "given",
     [
         TrainConfig(backbone="small", weights="none", image_size=24, dim=16, epochs=3, batch_size=9,
-                    optimizer="adamw", learning_rate=0.01, weight_decay=0.0, augment="none",
+                    optimizer="adamw", learning_rate=0.01, weight_decay=0.0, settle=0.0,
+                    augment="none",
                     precision="float32"),
         TrainConfig(backbone="test_vit", weights="none", image_size=64, dim=200, epochs=1,
-                    batch_size=5, optimizer="sgd", learning_rate=2.0, weight_decay=0.5,
+                    batch_size=5, optimizer="sgd", learning_rate=2.0, weight_decay=0.5, settle=0.3,
                     augment="shift", precision="bfloat16"),
     ],
 )  # fmt: skip

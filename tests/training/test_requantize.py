@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -38,12 +40,16 @@ def test_more_bits_reconstruct_the_blended_target_better(digits_model, embedded)
     assert errors[0] > 2 * errors[1]
 
 
-def test_without_centres_the_embeddings_themselves_are_quantized(digits_model, embedded):
+def test_what_will_be_encoded_is_quantized(digits_model, embedded):
     z, centre = embedded
-    plain = requantize(digits_model, z, None, 8)
-    assert not np.array_equal(
-        plain.codebooks.array, requantize(digits_model, z, centre, 8).codebooks.array
+    pulled = requantize(digits_model, z, centre, 8)
+    encoder, target = digits_model.encoder, digits_model.encoder.target
+    still = dataclasses.replace(
+        digits_model, encoder=Encoder(encoder.codebooks, dataclasses.replace(target, pull=0.0))
     )
+    plain, blended = requantize(still, z, None, 8), requantize(still, z, centre, 8)
+    arrays = [model.codebooks.array.tobytes() for model in (pulled, plain, blended)]
+    assert len(set(arrays)) == 3
 
 
 def test_it_is_a_function_of_its_input(digits_model, embedded):

@@ -46,6 +46,7 @@ def _neither(path: Path) -> str:
 
 
 def _model_facts(path: Path) -> dict[str, Any]:
+    from spherequant.index.footprint import bytes_on_disk
     from spherequant.training import read_description
 
     values = read_description(path)
@@ -59,7 +60,7 @@ def _model_facts(path: Path) -> dict[str, Any]:
         "backbone": values["backbone"]["name"],
         "image_size": values["preprocessing"]["size"],
         "classes": values["classes"],
-        "bytes_disk": _bytes_disk(path),
+        "bytes_disk": bytes_on_disk(path),
         "fingerprint": values["fingerprint"],
         "made_with": values["made_with"],
         "training": values["training"],
@@ -68,6 +69,7 @@ def _model_facts(path: Path) -> dict[str, Any]:
 
 def _index_facts(path: Path) -> dict[str, Any]:
     from spherequant.index import Index
+    from spherequant.index.footprint import bytes_on_disk
 
     with Index.open(path) as opened:
         header, searcher = opened.header, opened.searcher
@@ -82,7 +84,7 @@ def _index_facts(path: Path) -> dict[str, Any]:
             "dim": header.dim,
             "bytes_memory": searcher.memory_bytes,
             "bytes_thumbnails": searcher.thumbnail_bytes,
-            "bytes_disk": _bytes_disk(path),
+            "bytes_disk": bytes_on_disk(path),
             "keep_vectors": header.keep_vectors,
             "thumbnails": header.thumbnails,
             "metadata": dict(header.metadata),
@@ -155,7 +157,3 @@ def _names(classes: list[str]) -> str:
         return "none: pretrained features, projected and quantized without labels"
     more = ", ..." if len(classes) > 8 else ""
     return f"{len(classes)}: {', '.join(classes[:8])}{more}"
-
-
-def _bytes_disk(path: Path) -> int:
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

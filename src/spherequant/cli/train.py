@@ -222,7 +222,7 @@ def _train(
             model, opened, limits, lambda done, total: bars.show("validating", done, total)
         )
     model.summary["validation_map"] = None if validation is None else validation.map
-    model.save(out)
+    model.save_summary(out)
     return model, validation
 
 

@@ -73,7 +73,11 @@ def embed_batches(
         filled[: len(part)] = part
         filled[len(part) :] = 0
         images = preprocessing.standardise(torch.from_numpy(filled).to(device))
-        with torch.autocast(device.type, autocast, enabled=autocast is not None):
+        # On a GPU float32 means float32: TF32 would round the products of convolutions.
+        with (
+            torch.backends.cudnn.flags(allow_tf32=False),
+            torch.autocast(device.type, autocast, enabled=autocast is not None),
+        ):
             z = network(images)
             if mirror:
                 z = functional.normalize(z + network(images.flip(3)), eps=1e-12)

@@ -349,6 +349,14 @@ def _warnings(
             f"trained with ({model.summary.get('protocol', 'unknown')}, split seed "
             f"{model.summary.get('split_seed', 'unknown')}), or on images it has not seen."
         )
+    others = np.setdiff1d(split.database, split.training)
+    outside = int(model.trained_on([source.items[position] for position in others]).sum())
+    if outside:
+        warnings.append(
+            f"THE MODEL WAS TRAINED ON {outside:,} DATABASE IMAGES THAT THIS PROTOCOL DOES NOT "
+            f"TRAIN ON: it was trained under {model.summary.get('protocol', 'unknown')}, so these "
+            f"are not figures of {split.protocol}."
+        )
     unseen = set(split.unseen_classes)
     of_unseen = [item for item in source.items if unseen.intersection(item.labels)]
     leaked = int(model.trained_on(of_unseen).sum()) if of_unseen else 0

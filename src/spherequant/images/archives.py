@@ -28,7 +28,7 @@ from spherequant.errors import InputError, SourceError
 from spherequant.images.decoding import HEAD_BYTES
 from spherequant.images.items import Skip
 from spherequant.images.labels import label_items
-from spherequant.images.listing import Entry, check_readable, list_images, printable
+from spherequant.images.listing import Entry, Listing, check_readable, list_images, printable
 from spherequant.images.source import Source
 
 if TYPE_CHECKING:
@@ -87,9 +87,8 @@ class ZipSource(Source):
                 f"{path} is not a readable .zip ({error}): copy or download it again"
             ) from None
         try:
-            skips: list[Skip] = []
-            listing = list_images(_zip_entries(self._zip, skips), self._head)
-            listing.skips.extend(skips)
+            listing: Listing[zipfile.ZipInfo] = Listing()
+            list_images(_zip_entries(self._zip, listing), self._head, listing)
             check_readable(listing, self._head, str(path))
             items, skips, note = label_items(
                 listing, labels, archive=True, read=lambda entry: self._member(entry.place, limits)
@@ -99,6 +98,7 @@ class ZipSource(Source):
             raise
         self._places = {key: entry.place for key, entry in listing.images.items()}
         super().__init__(_SUFFIX.sub("", path.name), root, items, skips, note, limits)
+        self.present = listing.present
 
     def _read(self, item: Item, limits: Limits) -> bytes:
         return self._member(self._places[item.key], limits)
@@ -140,12 +140,11 @@ class TarSource(Source):
 
     def __init__(self, path: Path, labels: str, limits: Limits) -> None:
         root = str(path.resolve())
-        skips: list[Skip] = []
-        self._file = _open_tar(path, skips)
+        listing: Listing[tuple[int, int]] = Listing()
+        self._file = _open_tar(path, listing)
         weakref.finalize(self, self._file.close)  # a source that is dropped closes quietly
         try:
-            listing = list_images(_tar_entries(self._file, path, skips), self._head)
-            listing.skips.extend(skips)
+            list_images(_tar_entries(self._file, path, listing), self._head, listing)
             check_readable(listing, self._head, str(path))
             items, skips, note = label_items(
                 listing,
@@ -158,6 +157,8 @@ class TarSource(Source):
             raise
         self._places = {key: entry.place for key, entry in listing.images.items()}
         super().__init__(_SUFFIX.sub("", path.name), root, items, skips, note, limits)
+        self.present = listing.present
+        self.complete = listing.complete
 
     def _read(self, item: Item, limits: Limits) -> bytes:
         return self._member(self._places[item.key], limits)
@@ -186,15 +187,17 @@ class TarSource(Source):
         self._file.close()
 
 
-def _zip_entries(archive: zipfile.ZipFile, skips: list[Skip]) -> Iterator[Entry[zipfile.ZipInfo]]:
+def _zip_entries(
+    archive: zipfile.ZipFile, listing: Listing[zipfile.ZipInfo]
+) -> Iterator[Entry[zipfile.ZipInfo]]:
     for info in archive.infolist():
         name = info.filename
         if name.endswith("/"):
             continue
         if stat.S_ISLNK(info.external_attr >> 16):
-            skips.append(Skip(printable(name), "a link inside an archive is not followed"))
+            listing.skip(name, "a link inside an archive is not followed")
         elif info.flag_bits & _ENCRYPTED:
-            skips.append(Skip(printable(name), "encrypted: unpack the archive with its password"))
+            listing.skip(name, "encrypted: unpack the archive with its password")
         else:
             yield Entry(name, info.file_size, _utc_seconds(info.date_time), info)
 
@@ -208,7 +211,7 @@ def _utc_seconds(date_time: tuple[int, int, int, int, int, int]) -> float:
 
 
 def _tar_entries(
-    file: IO[bytes], path: Path, skips: list[Skip]
+    file: IO[bytes], path: Path, listing: Listing[tuple[int, int]]
 ) -> Iterator[Entry[tuple[int, int]]]:
     try:
         archive = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 - the file is closed by its owner
@@ -223,7 +226,9 @@ def _tar_entries(
         if info is None:
             # the reader ends in silence at a damaged or cut header, too
             if os.pread(file.fileno(), tarfile.BLOCKSIZE, archive.offset) != _TAR_END:
-                skips.append(Skip(path.name, f"damaged or cut off after {count} members"))
+                listing.complete = False
+                reason = f"damaged or cut off after {count} members"
+                listing.skips.append(Skip(printable(path.name), reason))
             return
         count += 1
         archive.members = []  # type: ignore[attr-defined]  # unlisted in its stubs; it would keep all
@@ -231,14 +236,14 @@ def _tar_entries(
             continue
         name = info.name.removeprefix("./")  # `tar cf x.tar .` writes it
         if info.issym() or info.islnk():
-            skips.append(Skip(printable(name), "a link inside an archive is not followed"))
+            listing.skip(name, "a link inside an archive is not followed")
         elif not info.isreg() or info.issparse():
-            skips.append(Skip(printable(name), "not a regular file"))
+            listing.skip(name, "not a regular file")
         else:
             yield Entry(name, info.size, float(info.mtime), (info.offset_data, info.size))
 
 
-def _open_tar(path: Path, skips: list[Skip]) -> IO[bytes]:
+def _open_tar(path: Path, listing: Listing[tuple[int, int]]) -> IO[bytes]:
     """A seekable plain .tar: the file itself, or what a compressed one unpacks to."""
     with path.open("rb") as file:
         opener = _opener(file.read(8))
@@ -247,7 +252,7 @@ def _open_tar(path: Path, skips: list[Skip]) -> IO[bytes]:
     spool = tempfile.TemporaryFile(prefix="spherequant-")  # noqa: SIM115 - kept by the source
     try:
         with opener(path, "rb") as packed:
-            while block := _unpack(packed, path, skips):
+            while block := _unpack(packed, path, listing):
                 _check_disk(len(block), path)
                 spool.write(block)
         spool.seek(0)
@@ -257,13 +262,15 @@ def _open_tar(path: Path, skips: list[Skip]) -> IO[bytes]:
     return spool
 
 
-def _unpack(packed: IO[bytes], path: Path, skips: list[Skip]) -> bytes:
+def _unpack(packed: IO[bytes], path: Path, listing: Listing[tuple[int, int]]) -> bytes:
     """The next block of a compressed stream; where it is damaged, it ends, and says so."""
     try:
         # read1: what comes before the damage is returned, not lost with the rest of a large read
         block: bytes = packed.read1(_UNPACK_BYTES)  # type: ignore[attr-defined]  # all three have it
     except _BROKEN_STREAM:
-        skips.append(Skip(path.name, "the compressed archive is damaged; read as far as it goes"))
+        listing.complete = False
+        reason = "the compressed archive is damaged; read as far as it goes"
+        listing.skips.append(Skip(printable(path.name), reason))
         return b""
     return block
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 from spherequant.errors import InputError, SourceError
 from spherequant.images.decoding import HEAD_BYTES
-from spherequant.images.items import Skip
 from spherequant.images.labels import label_items
-from spherequant.images.listing import Entry, check_readable, list_images, printable
+from spherequant.images.listing import Entry, Listing, check_readable, list_images, nfc
 from spherequant.images.source import Source
 
 if TYPE_CHECKING:
@@ -30,12 +29,11 @@ class FolderSource(Source):
 
     def __init__(self, path: Path, labels: str, limits: Limits) -> None:
         root = path.resolve()
-        skips: list[Skip] = []
+        listing: Listing[str] = Listing()
         try:
-            listing = list_images(_walk(root, skips), _head)
+            list_images(_walk(root, listing), _head, listing)
         except OSError as error:
             raise SourceError(f"{path} cannot be listed: {error.strerror}") from None
-        listing.skips.extend(skips)
         check_readable(listing, _head, str(path))
         items, skips, note = label_items(
             listing,
@@ -45,6 +43,7 @@ class FolderSource(Source):
         )
         self._places = {key: entry.place for key, entry in listing.images.items()}
         super().__init__(root.name or "root", str(root), items, skips, note, limits)
+        self.present = listing.present
 
     def _read(self, item: Item, limits: Limits) -> bytes:
         return read_file(self._places[item.key], limits)
@@ -74,8 +73,8 @@ def _head(entry: Entry[str]) -> bytes:
         raise InputError(f"cannot be read: {error.strerror or 'input/output error'}") from None
 
 
-def _walk(root: Path, skips: list[Skip]) -> Iterator[Entry[str]]:
-    """Regular files under ``root``; what cannot be listed is appended to ``skips``."""
+def _walk(root: Path, listing: Listing[str]) -> Iterator[Entry[str]]:
+    """Regular files under ``root``; the others are skips of the listing."""
     waiting = [("", str(root))]
     while waiting:
         prefix, folder = waiting.pop()
@@ -85,7 +84,7 @@ def _walk(root: Path, skips: list[Skip]) -> Iterator[Entry[str]]:
         except OSError as error:
             if not prefix:
                 raise
-            skips.append(Skip(printable(prefix), f"the folder cannot be listed: {error.strerror}"))
+            listing.skip(prefix, f"the folder cannot be listed: {error.strerror}")
             continue
         for child in children:
             path = prefix + child.name
@@ -96,9 +95,10 @@ def _walk(root: Path, skips: list[Skip]) -> Iterator[Entry[str]]:
                     continue
                 status = _file_status(child, root)
             except InputError as error:
-                skips.append(Skip(printable(path), str(error)))
+                listing.skip(path, str(error))
             except OSError as error:
-                skips.append(Skip(printable(path), f"cannot be read: {error.strerror}"))
+                listing.skip(path, f"cannot be read: {error.strerror}")
+                listing.present.add(nfc(f"{path}/"))  # it may be a folder: its kind is not known
             else:
                 yield Entry(path, status.st_size, status.st_mtime, child.path)
 

@@ -18,7 +18,7 @@ from spherequant.images.folder import read_file
 from spherequant.images.items import Item, Skip
 from spherequant.images.known import own_labels_note, refuse_file_labels
 from spherequant.images.labels import tidy_labels
-from spherequant.images.listing import nfc
+from spherequant.images.listing import is_unicode, nfc
 from spherequant.images.source import Source
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class GivenSource(Source):
         self._images: dict[str, Any] = {}
         items: list[Item] = []
         skips: list[Skip] = []
+        present: set[str] = set()
         try:
             for number, row in enumerate(given):
                 key, image, own = _unpack(row, number)
@@ -57,6 +58,7 @@ class GivenSource(Source):
                     self._images[key] = image if spool is None else spool.keep(image)
                 except InputError as error:
                     skips.append(Skip(key, str(error)))
+                    present.add(key)
                     continue
                 items.append(Item(key, () if labels == "none" else own, size=_size(image)))
         except BaseException:
@@ -69,6 +71,7 @@ class GivenSource(Source):
         items.sort(key=lambda item: item.key)
         note = own_labels_note(items, "the given images", labels)
         super().__init__("given", "given:", items, skips, note, limits)
+        self.present = present
 
     def image(
         self, item: Item, limits: Limits | None = None, reserve: Reserve | None = None
@@ -147,10 +150,25 @@ def _unpack(row: Any, number: int) -> tuple[str, Any, tuple[str, ...]]:
     key, image, labels = row
     if not key:
         raise SourceError(f"image number {number} has an empty key")
-    if labels is None:
-        return nfc(key), image, ()
-    several = [labels] if isinstance(labels, (str, int, np.integer)) else labels
-    return nfc(key), image, tidy_labels(str(label) for label in several)
+    if not is_unicode(key):
+        raise SourceError(f"image number {number} has the key {key!r}, which is no valid Unicode")
+    return nfc(key), image, () if labels is None else _tidy(labels, key)
+
+
+def _tidy(labels: Any, key: str) -> tuple[str, ...]:
+    """Labels given as one text or whole number, or as several."""
+    if isinstance(labels, (str, int, np.integer)):
+        labels = [labels]
+    try:
+        several = list(labels)
+    except TypeError:
+        several = [labels]
+    texts = [str(label) for label in several if isinstance(label, (str, int, np.integer))]
+    if isinstance(labels, bytes) or len(texts) < len(several) or not all(map(is_unicode, texts)):
+        raise SourceError(
+            f"the labels of {key!r} are {labels!r}: give a text of valid Unicode, several, or None"
+        )
+    return tidy_labels(texts)
 
 
 def _size(image: object) -> int:

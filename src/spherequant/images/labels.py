@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from spherequant.errors import ConfigError, LabelError
 from spherequant.images.items import Item, Skip
-from spherequant.images.listing import TABLE_NAME, nfc
+from spherequant.images.listing import TABLE_NAME, covers, nfc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -122,7 +122,9 @@ def label_items(
                 f"--labels csv needs a {TABLE_NAME} at the top of the source, with the header "
                 "'path,labels'; there is none"
             )
-        found = _from_table(read(table), listing.images, prefix, {skip.path for skip in skips})
+        found = _from_table(
+            read(table), listing.images, prefix, {skip.path for skip in skips} | listing.present
+        )
     elif mode == "none":
         found = Labelling("no labels, as asked")
     else:
@@ -285,7 +287,7 @@ def _from_table(
         elif key in keys:
             labels[key] = tidy_labels(fields.pop("labels").split("|"))
             metadata[key] = {name: value for name, value in fields.items() if name}
-        elif key not in skipped:
+        elif not covers(skipped, key):
             skips.append(Skip(path, f"{TABLE_NAME} line {line}: no such image in the source"))
     if not labels:
         raise LabelError(

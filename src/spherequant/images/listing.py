@@ -16,7 +16,7 @@ from spherequant.images.decoding import sniff
 from spherequant.images.items import Skip
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
 Place = TypeVar("Place")
 
@@ -51,28 +51,43 @@ class Entry(Generic[Place]):
 
 @dataclass(slots=True)
 class Listing(Generic[Place]):
-    """What a folder or archive holds: images by key (sorted), label tables by key, and the rest."""
+    """What a folder or archive holds: images by key (sorted), label tables by key, and the rest.
+
+    ``present`` and ``complete`` are those of `Source`.
+    """
 
     images: dict[str, Entry[Place]] = field(default_factory=dict)
     tables: dict[str, Entry[Place]] = field(default_factory=dict)
     skips: list[Skip] = field(default_factory=list)
+    present: set[str] = field(default_factory=set)
+    complete: bool = True
+
+    def skip(self, path: str, reason: str) -> None:
+        """Report a file that is there and passed over; a folder's path ends in ``/``."""
+        self.skips.append(Skip(printable(path), reason))
+        try:
+            self.present.add(_key(path))
+        except InputError:
+            return  # a name without a key: no item ever had it
 
 
 def list_images(
     entries: Iterable[Entry[Place]],
     head: Callable[[Entry[Place]], bytes],
+    listing: Listing[Place] | None = None,
 ) -> Listing[Place]:
     """Sort files into images, label tables, silent junk and reported skips.
 
     Args:
         entries: Regular files, in any order.
         head: The first bytes of a file; may raise `InputError`.
+        listing: The one to fill, where ``entries`` reports what it passes over; else a new one.
 
     Returns:
         The listing, independent of the order of entries with different names. Of two names that
         are one key, the name in NFC is kept, else the first.
     """
-    listing: Listing[Place] = Listing()
+    listing = Listing() if listing is None else listing
     found: list[tuple[str, bool, str, int, Entry[Place]]] = []
     for order, entry in enumerate(entries):
         if _JUNK.search(entry.path):
@@ -84,7 +99,7 @@ def list_images(
                 continue
             _check_image(entry, head)
         except InputError as error:
-            listing.skips.append(Skip(printable(entry.path), str(error)))
+            listing.skip(entry.path, str(error))
             continue
         found.append((key, key != entry.path, entry.path, order, entry))
     found.sort(key=lambda row: row[:4])
@@ -123,9 +138,25 @@ def check_readable(
     )
 
 
+def covers(present: Collection[str], key: str) -> bool:
+    """Whether ``present``, of keys and of folders ending in ``/``, has the key or one above it."""
+    return key in present or any(
+        key[: end + 1] in present for end, letter in enumerate(key) if letter == "/"
+    )
+
+
 def nfc(text: str) -> str:
     """The Unicode normal form that keys and labels are kept in."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether a text has no lone surrogates, which stand for bytes that are no UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def printable(path: str) -> str:
@@ -144,10 +175,8 @@ def _key(path: str) -> str:
         path = "/".join(part for part in parts if part not in {"", "."})
     if path.isascii():
         return path
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise InputError("the file name is not valid UTF-8: rename it") from None
+    if not is_unicode(path):
+        raise InputError("the file name is not valid UTF-8: rename it")
     return nfc(path)
 
 

@@ -15,6 +15,7 @@ from spherequant.images.given import GivenSource
 from spherequant.images.items import Limits
 from spherequant.images.known import KNOWN_SETS, open_known
 from spherequant.images.labels import check_mode
+from spherequant.images.listing import is_unicode
 from spherequant.images.source import Source
 
 
@@ -61,6 +62,7 @@ def open_source(
                 f"path or {known}: for the set"
             )
         return open_known(known, labels, limits, Path(cache_dir) if cache_dir else None)
+    _check_path(path)
     if path.is_dir():
         return FolderSource(path, labels, limits)
     if path.is_file():
@@ -74,6 +76,12 @@ def _known_name(spec: str | os.PathLike[str]) -> str | None:
         return None
     name = spec.removesuffix(":").lower().replace("-", "").replace("_", "")
     return name if name in KNOWN_SETS else None
+
+
+def _check_path(path: Path) -> None:
+    """Refuse a path that could not be stored as text, as given or where a link leads."""
+    if not is_unicode(str(path)) or (path.exists() and not is_unicode(str(path.resolve()))):
+        raise SourceError(f"the path {str(path.absolute())!r} is not valid UTF-8: rename it")
 
 
 def _missing(spec: str) -> str:

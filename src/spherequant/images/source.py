@@ -6,9 +6,10 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Self
 
 from spherequant.images.decoding import decode
+from spherequant.images.listing import covers
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from PIL import Image
 
@@ -24,10 +25,16 @@ class Source(ABC):
         root: Absolute path, ``"digits:"`` and the like for known sets, ``"given:"`` for images
             that the caller handed over.
         items: Listed images, sorted by key.
-        skips: Files passed over while listing.
+        skips: Files passed over while listing, and rows of a label table that were not used.
+        present: What is there though it is no item: keys of the files passed over, and folders,
+            ending in ``/``, below which nothing could be listed.
+        complete: Whether all was listed; False for an archive that is cut off or damaged.
         label_note: What was read as labels, in one sentence for the user.
         limits: Bounds on one image, used where a call brings none.
     """
+
+    present: Collection[str] = frozenset()
+    complete: bool = True
 
     def __init__(
         self,
@@ -44,6 +51,10 @@ class Source(ABC):
         self.skips = skips
         self.label_note = label_note
         self.limits = limits
+
+    def is_present(self, key: str) -> bool:
+        """Whether ``present`` has the key, or a folder above it."""
+        return covers(self.present, key)
 
     def read(self, item: Item) -> bytes:
         """The encoded image; its digest is the sha256 of these bytes.

@@ -13,6 +13,7 @@
     scan        exact top-k of the codes
     searcher    an immutable snapshot that answers searches
     sync        an index brought up to date with a source of images
+    footprint   bytes on disk, counted while others write
     embedder    the only place that meets networks
     faults      errors of Lance and of the disk, said in our words
 """

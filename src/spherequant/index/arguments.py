@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from spherequant.errors import InputError
+from spherequant.images.decoding import PillowGuard, upright_rgb
 
 
 def check_keys(keys: object) -> list[str]:
@@ -86,15 +87,21 @@ def check_images(images: object) -> Iterable[Any]:
 
 
 def picture(image: object) -> Image.Image:
-    """A PIL image, or a uint8 array [H, W, 3] as one.
+    """A PIL image of any mode, or a uint8 array [H, W, 3], as upright RGB: as a source's are.
 
     Raises:
-        InputError: it is neither.
+        InputError: it is neither, or the image's file, not read until now, is damaged.
     """
     if isinstance(image, Image.Image):
-        return image
-    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3:
+        with PillowGuard(image.format or "PIL"):
+            return upright_rgb(image)
+    if not isinstance(image, np.ndarray):
         raise InputError(
             f"an image is a PIL image or a uint8 array [H, W, 3]; got {type(image).__name__}."
+        )
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise InputError(
+            f"an image is a PIL image or a uint8 array [H, W, 3]; got {image.dtype} "
+            f"{list(image.shape)}."
         )
     return Image.fromarray(image)

@@ -153,6 +153,7 @@ class Catalogue:
         """Plan on the latest version and commit; ``reserved`` keeps ids between attempts."""
         with reported(self._action):
             self._dataset.checkout_latest()
+            planned_on = self.version
             keys = [write.table["key"].to_pylist() for write in writes]
             stored = self._lookup(key for some in keys for key in some)
         owners = {key: owner for key, (_, owner) in stored.items()}
@@ -166,7 +167,7 @@ class Catalogue:
         accepted = [number for number in range(len(writes)) if number not in refused]
         ids = {key: row_id for key, (row_id, _) in stored.items()}
         wanted = [key for n in accepted for key in keys[n] if key not in ids]
-        ids.update(self._reserve(dict.fromkeys(wanted), reserved))
+        ids.update(self._reserve(dict.fromkeys(wanted), reserved, planned_on))
         if accepted:
             self._merge([writes[number].table for number in accepted], ids)
         return [
@@ -174,8 +175,17 @@ class Catalogue:
             for n in range(len(writes))
         ]
 
-    def _reserve(self, keys: Iterable[str], reserved: dict[str, int]) -> dict[str, int]:
-        """An id for each new key: those reserved in an earlier attempt, else fresh ones."""
+    def _reserve(
+        self, keys: Iterable[str], reserved: dict[str, int], planned_on: int
+    ) -> dict[str, int]:
+        """An id for each new key: those reserved in an earlier attempt, else fresh ones.
+
+        Raises:
+            ConflictError: another writer's commit came between version ``planned_on`` and the
+                reservation. Lance moves the dataset past it without a word, and a merge would then
+                insert an item that was found in the look-up and removed since, with its old id.
+                The reserved ids are kept for the next attempt.
+        """
         keys = list(keys)
         fresh = [key for key in keys if key not in reserved]
         if fresh:
@@ -183,6 +193,8 @@ class Catalogue:
                 start = int(self._dataset.config()[NEXT_ID])
                 self._dataset.update_config({NEXT_ID: str(start + len(fresh))})
             reserved.update(zip(fresh, range(start, start + len(fresh)), strict=True))
+        if self.version != planned_on + bool(fresh):
+            raise ConflictError("another writer committed since the look-up.")
         return {key: reserved[key] for key in keys}
 
     def _merge(self, tables: list[pa.Table], ids: dict[str, int]) -> None:

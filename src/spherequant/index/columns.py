@@ -43,6 +43,7 @@ Value = int | float | str | None
 # "007" is a name and not a number: reading it as 7 would lose it. So is an underscore in "1_000".
 _INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]{0,18})")
 _FLOAT = re.compile(r"[+-]?(0|[1-9][0-9]*)?(\.[0-9]*)?([eE][+-]?[0-9]+)?")
+_WHOLE = re.compile(r"[+-]?[0-9]+")
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -105,7 +106,7 @@ def infer_metadata_columns(items: Iterable[Item]) -> dict[str, str]:
     """Name -> type of the metadata that listed images carry.
 
     A column is ``int64`` when every text in it is a whole number, else ``float64`` when every text
-    is a number, else ``string``. Empty texts do not count.
+    is a number and no whole number is rounded by it, else ``string``. Empty texts do not count.
 
     Args:
         items: listed images, with the further columns of labels.csv in ``metadata``.
@@ -117,9 +118,14 @@ def infer_metadata_columns(items: Iterable[Item]) -> dict[str, str]:
         ConfigError: a name cannot be a column.
     """
     kinds: dict[str, str | None] = {}
+    rounded: set[str] = set()
     for item in items:
         for name, text in item.metadata.items():
             kinds[name] = _wider(kinds.get(name), text)
+            if _is_rounded(text):
+                rounded.add(name)
+    for name in rounded:
+        kinds[name] = "string" if kinds[name] == "float64" else kinds[name]
     return check_metadata_columns({name: kind or "string" for name, kind in kinds.items()})
 
 
@@ -138,6 +144,16 @@ def _is_float(text: str) -> bool:
     if not _FLOAT.fullmatch(text) or not text.lstrip("+-.")[:1].isdigit():
         return False
     return math.isfinite(float(text))
+
+
+def _is_rounded(text: str) -> bool:
+    """Whether a text is a whole number that float64 does not hold exactly, as long ids are."""
+    digits = text.strip()
+    # 15 digits always fit and 310 never do; int() refuses texts of several thousand.
+    if not 15 < len(digits) < 312 or not _WHOLE.fullmatch(digits):
+        return False
+    value = float(digits)
+    return not math.isfinite(value) or int(digits) != int(value)
 
 
 def parse_text(text: str, kind: str) -> Value:

@@ -31,6 +31,7 @@ from spherequant.index.catalogue import Catalogue, Removal, Upsert, create_catal
 from spherequant.index.commits import GroupCommit
 from spherequant.index.embedder import Embedder, load_embedder
 from spherequant.index.faults import reported
+from spherequant.index.footprint import bytes_on_disk
 from spherequant.index.header import (
     CODEBOOKS_FILE,
     HEADER_FILE,
@@ -152,10 +153,10 @@ class Index:
         return cls(Path(directory).absolute(), model)
 
     def close(self) -> None:
-        """Wait for upkeep to end and let go of the snapshot."""
-        self._upkeep.wait()
+        """Let go of the snapshot, and leave the folder tidy if this object wrote to it."""
         with self._searcher_lock:
             self._searcher = None
+        self._upkeep.close()
 
     def __enter__(self) -> Self:
         return self
@@ -207,7 +208,7 @@ class Index:
 
         Args:
             keys: n keys, without repeats; stored in Unicode NFC.
-            images: n images (PIL, or uint8 arrays [H, W, 3]), or
+            images: n images (PIL of any mode, or uint8 arrays [H, W, 3]), or
             codes: uint8 [n, M], or
             vectors: float [n, D]; rows are normalised.
             labels: for each item its labels, or one label; none when left out.
@@ -286,9 +287,9 @@ class Index:
             array = np.asarray(vectors)
             queries = self._check_vectors(array[None] if array.ndim == 1 else array)
         else:
-            pictures = list(check_images(images))
-            empty = np.empty((0, self.header.dim), np.float32)
-            queries = self._embedder.embed(pictures) if pictures else empty
+            # Not as a list: the model takes a batch at a time, and so holds few decoded pictures.
+            pictures = check_images(images)
+            queries = self._embedder.embed(pictures)
         return searcher.search(
             queries, k, where=where, min_score=min_score, rerank=rerank, exclude=exclude
         )
@@ -496,7 +497,7 @@ class Index:
     def _report(self, outcome: Outcome, notes: list[Skip], seconds: float) -> SyncReport:
         searcher = self.searcher
         with reported(f"cannot measure {self.folder}"):
-            bytes_disk = sum(p.stat().st_size for p in self.folder.rglob("*") if p.is_file())
+            bytes_disk = bytes_on_disk(self.folder)
         return SyncReport(
             total=len(searcher),
             added=outcome.added,

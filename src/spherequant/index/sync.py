@@ -4,8 +4,9 @@ A sync judges only the items of its own source, known by name and root. An item 
 
 - *unchanged* when size and time are as stored, or else the digest is;
 - *changed* when the digest differs: it is embedded again and keeps its id;
-- *gone* when its key is no longer listed. A file that is listed but cannot be read is not gone:
-  the stored item stays, and the file is reported as skipped.
+- *gone* when its key is no longer listed. A file that is there but cannot be read is not gone, nor
+  is what lies in a folder that cannot be listed or behind the cut of a damaged archive: the stored
+  item stays, and what could not be read is reported as skipped.
 
 Work is committed as it is done, so an interrupted sync resumes: what was committed is unchanged at
 the next run. Removals come last.
@@ -24,6 +25,7 @@ import numpy as np
 
 from spherequant.errors import DuplicateKeyError, InputError, RemovalRefusedError
 from spherequant.images import Item, Limits, Skip, Source, stream, thumbnail
+from spherequant.images.listing import nfc
 from spherequant.index.catalogue import Owner, Removal, Upsert
 from spherequant.index.columns import Rows, Value, parse_text
 
@@ -143,6 +145,7 @@ class Sync:
     """
 
     def __init__(self, source: Source, name: str | None, header: Header, limits: Limits) -> None:
+        name = None if name is None else nfc(name)
         self.owner = Owner(source.name if name is None else name, source.root)
         self._prefix = "" if name is None else f"{name}/"
         self._source = source
@@ -157,9 +160,9 @@ class Sync:
             DuplicateKeyError: a listed key is stored for another source.
         """
         listed = {self._prefix + item.key: item for item in self._source.items}
-        unlisted = {self._prefix + skip.path for skip in self._source.skips}
         plan = Plan(skipped=list(self._source.skips))
         doubtful: list[tuple[Item, dict[str, Any]]] = []
+        missing = 0
         names = ["id", "key", "source", "root", "size", "mtime", "digest", "labels"]
         for row in searcher.scan([*names, *self._header.metadata]):
             item = listed.get(row["key"])
@@ -176,13 +179,28 @@ class Sync:
                     self._judge_same(item, row, plan)
                 else:
                     doubtful.append((item, row))
-            elif row["key"] in unlisted:
+            elif self._may_be_there(row["key"]):
                 plan.unchanged += 1
+                missing += 1
             else:
                 plan.gone.append(row["key"])
+        if missing and not self._source.complete:
+            reason = (
+                f"not listed in full, so nothing is removed: {missing:,} stored items that were "
+                "not found in it stay"
+            )
+            plan.skipped.append(Skip(self._source.root, reason))
         plan.new = {item.key for item in listed.values()}
         self._compare_digests(doubtful, plan)
         return plan
+
+    def _may_be_there(self, key: str) -> bool:
+        """Whether a stored item that is not listed may still have its file."""
+        if not self._source.complete:
+            return True
+        return key.startswith(self._prefix) and self._source.is_present(
+            key.removeprefix(self._prefix)
+        )
 
     def check_removal(self, plan: Plan) -> None:
         """Refuse a plan that would remove more than half of the source.

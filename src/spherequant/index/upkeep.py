@@ -3,6 +3,9 @@
 Small commits leave small files; now and then neighbours are merged, size class by size class, so
 that a row is rewritten a few times in its life and not at every turn. Old versions are deleted when
 they were superseded some time ago and no open snapshot holds them.
+
+When upkeep is due is read from the folder, where every commit leaves a version: many short sessions
+add up as one long one does.
 """
 
 from __future__ import annotations
@@ -24,7 +27,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-COMMITS_BETWEEN = 64
+# Versions (one a commit, and one for each reservation of ids) that call for upkeep.
+VERSIONS_BETWEEN = 64
 # A fragment is small below each of these sizes (rows); Lance's own default is the last.
 SIZE_CLASSES = (1_024, 16_384, 262_144, 1_048_576)
 CROWD = 16
@@ -34,20 +38,35 @@ GRACE_SECONDS = 30.0
 
 
 class Upkeep:
-    """Runs ``tidy`` in a thread of its own after every ``COMMITS_BETWEEN`` commits."""
+    """Runs ``tidy`` in a thread of its own whenever ``VERSIONS_BETWEEN`` versions have gathered."""
 
     def __init__(self, items: Path, leases: Path) -> None:
         self._items = items
         self._leases = leases
-        self._commits = 0
+        # Versions that the last upkeep here had to leave: too young, or held by a snapshot.
+        self._left = 0
+        self._wrote = False
         self._thread: threading.Thread | None = None
 
     def note_commit(self) -> None:
-        """Count a commit, and start the upkeep when it is due."""
-        self._commits += 1
-        if self._commits < COMMITS_BETWEEN or (self._thread and self._thread.is_alive()):
+        """Start the upkeep if it is due after a commit."""
+        self._wrote = True
+        self._start_if_due()
+
+    def close(self) -> None:
+        """Wait for a running upkeep to end, and for another if one is due and commits were made."""
+        self.wait()
+        if self._wrote:
+            self._start_if_due()
+            self.wait()
+
+    def _start_if_due(self) -> None:
+        if self._thread and self._thread.is_alive():
             return
-        self._commits = 0
+        versions = self._count_versions()
+        self._left = min(self._left, versions)  # another process may have tidied
+        if versions - self._left < VERSIONS_BETWEEN:
+            return
         # Not a daemon: Lance must not be cut off in the middle when the interpreter ends.
         self._thread = threading.Thread(target=self._run, name="spherequant-upkeep")
         self._thread.start()
@@ -64,6 +83,14 @@ class Upkeep:
             logger.debug("upkeep of %s gave way to a writer", self._items)
         except SpherequantError as error:
             logger.warning("upkeep of %s failed: %s", self._items, error)
+        self._left = self._count_versions()
+
+    def _count_versions(self) -> int:
+        """Versions in the folder, by a listing of names; 0 where it cannot be read."""
+        try:
+            return sum(1 for _ in (self._items / "_versions").iterdir())
+        except OSError:
+            return 0  # what is wrong with the folder, the next read or write says
 
 
 def tidy(items: Path, leases: Path, grace_seconds: float | None = None) -> None:

@@ -110,6 +110,7 @@ class Encoder:
             tensors["class_bias"] = self._target.bias_C
             tensors["class_centres"] = self._target.centres_CD
             about["pull"] = float(self._target.pull)
+            about["sharpness"] = float(self._target.sharpness)
             about["multi_label"] = bool(self._target.multi_label)
         storage.write(path, tensors, about)
 
@@ -131,6 +132,7 @@ class Encoder:
                     tensors["class_centres"],
                     pull=float(about["pull"]),
                     multi_label=bool(about["multi_label"]),
+                    sharpness=float(about["sharpness"]),
                 )
             return cls(codebooks, target, int(about["beam"]), int(about["icm_rounds"]))
         except (KeyError, TypeError, ValueError) as error:

@@ -19,12 +19,12 @@ from spherequant.quantizer.vectors import (
 
 # A label is predicted when its probability exceeds half of the best label's.
 _LOG_HALF = np.float32(math.log(0.5))
-# Label smoothing and a small scale on the sphere train timid probabilities. Twice the logits, and
-# a centre that is shorter where they disagree, rank best: benchmarks/class_target.py.
-_SHARPNESS = np.float32(2)
-# Probabilities are rounded to this step, so that the last bit of a processor's own exponential
-# does not reach a code.
-_STEPS = np.float32(256)
+# Label smoothing and a small scale on the sphere train timid probabilities. Twice the logits
+# sharpen them; benchmarks/class_target.py compares other factors, and the best class alone.
+SHARPNESS = 2.0
+# Probabilities are rounded to this step: the last bit of a processor's own exponential then rarely
+# reaches a code, and a flat prediction over thousands of classes keeps its mass.
+_STEPS = np.float32(1 << 20)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +45,7 @@ class ClassTarget:
         centres_CD: float32 [C, D], unit rows.
         pull: w >= 0; with 0 the target is z itself.
         multi_label: Whether an item may have several labels.
+        sharpness: What logits are multiplied with before the softmax of the expected centre.
 
     Raises:
         InputError: shapes that do not agree, C = 0, values that are not finite, a negative pull.
@@ -55,6 +56,7 @@ class ClassTarget:
     centres_CD: FloatArray
     pull: float
     multi_label: bool
+    sharpness: float = SHARPNESS
 
     def __post_init__(self) -> None:
         if len(self.weight_CD) == 0:
@@ -67,6 +69,8 @@ class ClassTarget:
                 f"a class target needs a centre for each class: there are {len(weight)} weights "
                 f"and {len(centres)} centres"
             )
+        if not 0 < self.sharpness < math.inf:
+            raise InputError(f"sharpness must be a number above 0, not {self.sharpness}")
         if not 0 <= self.pull < math.inf:
             raise InputError(f"pull must be a number of at least 0, not {self.pull}")
         for name, array in (("weight_CD", weight), ("bias_C", bias), ("centres_CD", centres)):
@@ -132,7 +136,7 @@ class ClassTarget:
     def _expected_centre(self, z_ND: FloatArray) -> FloatArray:
         logits_NC = inner_products(z_ND, self.weight_CD) + self.bias_C
         logits_NC -= logits_NC.max(axis=1, keepdims=True)
-        mass_NC = np.exp(_SHARPNESS * logits_NC)
+        mass_NC = np.exp(np.float32(self.sharpness) * logits_NC)
         total_N1 = np.zeros((len(z_ND), 1), np.float32)
         for c in range(self.n_classes):  # in this order for each row
             total_N1 += mass_NC[:, c : c + 1]
@@ -160,6 +164,7 @@ class ClassTarget:
             return NotImplemented
         return (
             self.pull == other.pull
+            and self.sharpness == other.sharpness
             and self.multi_label == other.multi_label
             and np.array_equal(self.weight_CD, other.weight_CD)
             and np.array_equal(self.bias_C, other.bias_C)

@@ -55,6 +55,13 @@ def shift(pixels: np.ndarray, numbers: np.ndarray, epoch: int) -> torch.Tensor:
     return whole.index_select(0, places.flatten()).reshape(pixels.shape)
 
 
+def mirror(pixels: np.ndarray, numbers: np.ndarray, epoch: int) -> torch.Tensor:
+    """Mirror every second epoch, and change nothing else; arguments as for ``shift``."""
+    still = np.full_like(numbers, 0.5)
+    still[:, 0] = numbers[:, 0]
+    return shift(pixels, still, epoch)
+
+
 def _reflected(places: np.ndarray, size: int) -> np.ndarray:
     """Return places with those outside [0, size) reflected at the border pixel."""
     places = np.abs(places)

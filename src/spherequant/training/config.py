@@ -52,6 +52,8 @@ class TrainConfig:
         rounds: how often codes and codebooks are learned anew after that.
         encode_toward_class: encode the blend of z and the centre of the predicted class, not z.
         mirror: embed an image as the mean of itself and its mirror image, normalised.
+        settle: share of the epochs, the last ones, that see images as they are stored, mirrored at
+            most, and labels without smoothing; -1 for what suits the backbone.
         augment: ``none``, ``shift`` (small images) or ``crop`` (photographs).
         precision: of the layers in training; stored codes always come from float32.
         seed: of training.
@@ -79,6 +81,7 @@ class TrainConfig:
     rounds: int = 2
     encode_toward_class: bool = True
     mirror: bool = True
+    settle: float = -1.0
     augment: str = AUTO
     precision: str = AUTO
     seed: int = 0
@@ -123,6 +126,13 @@ class TrainConfig:
                 raise ConfigError(f"{name} must not be below 0: {getattr(self, name)}")
         if not 0 <= self.warmup < 1 or not 0 <= self.label_smoothing < 1:
             raise ConfigError("warmup and label_smoothing must lie in [0, 1)")
+        if self.settle != -1 and not 0 <= self.settle <= 1:
+            raise ConfigError(f"settle must lie in [0, 1], or be -1: {self.settle}")
+        if self.discriminative_weight > 0 and self.quantization_weight == 0:
+            raise ConfigError(
+                "a discriminative_weight needs a quantization_weight above 0: codes are pulled "
+                "towards their class by the quotient of the two"
+            )
         if self.softmax_scale <= 0:
             raise ConfigError(f"softmax_scale must be above 0, not {self.softmax_scale}")
         if self.rounds < 0:

@@ -17,7 +17,7 @@ import torch
 
 from spherequant.embedding import embed_batches
 from spherequant.errors import FormatError, SpherequantError
-from spherequant.quantizer import Encoder
+from spherequant.quantizer import ClassTarget, Encoder
 from spherequant.quantizer.learning import DEFAULT_ITERATIONS, learn_codebooks
 from spherequant.training import augment, checkpoint, losses
 from spherequant.training.centres import CentreSums, centres_of
@@ -77,16 +77,6 @@ class TrainingImages:
     keys: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Learned:
-    """What the loop ends with: codebooks, centres φ [C, D] and classifier W' [C, D], b [C]."""
-
-    codebooks: Codebooks
-    centres: np.ndarray
-    weight: np.ndarray
-    bias: np.ndarray
-
-
 class Trainer:
     """One training, from its first step or from a checkpoint.
 
@@ -130,6 +120,8 @@ class Trainer:
         self.epoch = 0
         self.centres: torch.Tensor | None = None  # φ of the epoch or round before
         self.reconstructions: torch.Tensor | None = None  # x̂ of every training image
+        self.earlier_seconds = 0.0  # of the processes that a resumed training began in
+        self._begun = time.perf_counter()
         self._last_report = 0.0
 
     @property
@@ -137,8 +129,13 @@ class Trainer:
         """Steps in the whole training."""
         return self.config.epochs * self.batches
 
-    def run(self) -> Learned:
-        """Train to the end.
+    @property
+    def settled(self) -> bool:
+        """Whether this epoch sees the images as they are stored."""
+        return self.epoch >= math.ceil((1 - self.config.settle) * self.config.epochs)
+
+    def run(self) -> Encoder:
+        """Train to the end; return what encodes the trained network's embeddings.
 
         Raises:
             SpherequantError: the loss is no longer a number.
@@ -178,7 +175,8 @@ class Trainer:
     def _step(
         self, rows: np.ndarray, numbers: np.ndarray
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        pixels = self._augment(self.images.pixels[rows], numbers[rows], self.epoch)
+        change = augment.mirror if self.settled else self._augment
+        pixels = change(self.images.pixels[rows], numbers[rows], self.epoch)
         images = self.preprocessing.standardise(pixels.to(self.fabric.device, non_blocking=True))
         z_BD = self.forward(images).float()
         terms = self._terms(z_BD, rows)
@@ -194,7 +192,11 @@ class Trainer:
         learner = self.learner
         terms = {
             "softmax": losses.softmax_loss(
-                z_BD, learner.weight, learner.bias, labels_BC, self.config.label_smoothing
+                z_BD,
+                learner.weight,
+                learner.bias,
+                labels_BC,
+                0.0 if self.settled else self.config.label_smoothing,
             )
         }
         if self.centres is not None:
@@ -235,9 +237,11 @@ class Trainer:
         labels = torch.from_numpy(self.images.labels)
         sums.add(torch.from_numpy(z_ND), labels)
         centres = sums.centres()
-        phi_ND = centres_of(labels, centres).numpy()
-        pull = self.config.pull
-        u_ND = ((z_ND + pull * phi_ND) / (1 + pull)).astype(np.float32)
+        if last and self.config.encode_toward_class:
+            # What the encoder will encode: no given label, and shorter where the network is unsure.
+            u_ND = self._class_target(centres).target(z_ND)
+        else:
+            u_ND = self._target(z_ND, centres)
         codebooks = learn_codebooks(
             u_ND,
             self.config.n_codebooks,
@@ -250,6 +254,12 @@ class Trainer:
         self.reconstructions = torch.from_numpy(decoded_ND).to(device)
         self.centres = centres.to(device)
         return codebooks
+
+    def _target(self, z_ND: np.ndarray, centres: torch.Tensor) -> np.ndarray:
+        """Return u of method.md: embeddings blended with the centres of their given labels."""
+        phi_ND = centres_of(torch.from_numpy(self.images.labels), centres).numpy()
+        pull = self.config.pull
+        return np.asarray((z_ND + pull * phi_ND) / (1 + pull), np.float32)
 
     def _embed_clean(self, *, last: bool) -> np.ndarray:
         self.learner.eval()
@@ -270,17 +280,21 @@ class Trainer:
             )
         return z_ND
 
-    def _finish(self) -> Learned:
+    def _class_target(self, centres: torch.Tensor) -> ClassTarget:
+        return ClassTarget(
+            self.learner.weight.detach().cpu().numpy(),
+            self.learner.bias.detach().cpu().numpy(),
+            centres.cpu().numpy(),
+            pull=self.config.pull if self.config.encode_toward_class else 0.0,
+            multi_label=bool((self.images.labels.sum(axis=1) > 1).any()),
+        )
+
+    def _finish(self) -> Encoder:
         codebooks = self._learn_codes(last=True)
         self._say("finish")
         if self.centres is None:
             raise SpherequantError("the last round learned no centres: this is a defect")
-        return Learned(
-            codebooks,
-            self.centres.cpu().numpy(),
-            self.learner.weight.detach().cpu().numpy(),
-            self.learner.bias.detach().cpu().numpy(),
-        )
+        return Encoder(codebooks, self._class_target(self.centres))
 
     # -- telling and keeping ------------------------------------------------------------------
 
@@ -335,8 +349,9 @@ class Trainer:
     def _facts(self) -> dict[str, Any]:
         return {
             "epoch": self.epoch,
+            "seconds": self.earlier_seconds + time.perf_counter() - self._begun,
             "config": self.config.to_dict(),
-            "images": int(np.bitwise_xor.reduce(self._hashes)) if len(self._hashes) else 0,
+            "images": hashlib.sha256(self._hashes.tobytes()).hexdigest(),
             "labels": hashlib.sha256(self.images.labels.tobytes()).hexdigest(),
         }
 
@@ -344,13 +359,14 @@ class Trainer:
         if self.checkpoint_path is None or not self.checkpoint_path.exists():
             return
         tensors, facts = checkpoint.load_checkpoint(self.checkpoint_path)
-        if {**facts, "epoch": 0} != {**self._facts(), "epoch": 0}:
+        progress = {"epoch": 0, "seconds": 0}
+        if {**facts, **progress} != {**self._facts(), **progress}:
             raise SpherequantError(
                 f"{self.checkpoint_path} belongs to a training with other settings or images: go "
                 "on with those, name another --out, or start over with --overwrite"
             )
         device = self.fabric.device
-        self.epoch = int(facts["epoch"])
+        self.epoch, self.earlier_seconds = int(facts["epoch"]), float(facts["seconds"])
         try:
             self.learner.load_state_dict(checkpoint.under("learner/", tensors))
             self.average.load_state_dict(checkpoint.under("average/", tensors))
@@ -368,7 +384,8 @@ class Trainer:
 
 def round_epochs(config: TrainConfig) -> set[int]:
     """Return the epochs before which codes and codebooks are learned anew."""
-    first = math.ceil(config.warmup * config.epochs)
+    # At the latest before the last epoch, so that the terms act at all.
+    first = min(math.ceil(config.warmup * config.epochs), config.epochs - 1)
     return {
         int(epoch) for epoch in np.linspace(first, config.epochs, config.rounds, endpoint=False)
     }

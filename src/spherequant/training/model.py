@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from spherequant.images import Item
 
 SCHEMA = 1
-_WEIGHTS, _CODEBOOKS, _TRAINED = (
+_DESCRIPTION, _WEIGHTS, _CODEBOOKS, _TRAINED = (
+    "model.json",
     "weights.safetensors",
     "codebooks.safetensors",
     "trained.safetensors",
@@ -190,18 +191,24 @@ class Model:
         """
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
-        description = folder / "model.json"
-        description.unlink(missing_ok=True)
+        (folder / _DESCRIPTION).unlink(missing_ok=True)
         state = self.network.state_dict()
         weights = {name: value.cpu().contiguous() for name, value in state.items()}
         save_tensors(weights, folder / _WEIGHTS)
         self.encoder.save(folder / _CODEBOOKS)
         save_arrays({"hashes": self.trained_hashes.view(np.int64)}, folder / _TRAINED)
         (folder / "config.toml").write_text(self.config.to_toml(), encoding="utf-8")
-        text = json.dumps(self._description(), indent=2) + "\n"
-        draft = folder / "model.json.part"
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(description)
+        self.save_summary(folder)
+
+    def save_summary(self, directory: str | os.PathLike[str]) -> None:
+        """Write ``model.json`` alone, whole or not at all, beside files that are there already.
+
+        Args:
+            directory: where this model was saved; only ``summary`` has changed since.
+        """
+        draft = Path(directory) / f"{_DESCRIPTION}.part"
+        draft.write_text(json.dumps(self._description(), indent=2) + "\n", encoding="utf-8")
+        draft.replace(Path(directory) / _DESCRIPTION)
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> Model:
@@ -248,6 +255,7 @@ class Model:
             "beam": self.encoder.beam,
             "icm_rounds": self.encoder.icm_rounds,
             "pull": 0.0 if self.encoder.target is None else self.encoder.target.pull,
+            "sharpness": 0.0 if self.encoder.target is None else self.encoder.target.sharpness,
             "multi_label": self.multi_label,
         }
 
@@ -273,7 +281,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     Raises:
         FormatError: no model is there, it is damaged, or it is newer than this version reads.
     """
-    path = folder / "model.json"
+    path = folder / _DESCRIPTION
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -64,6 +64,9 @@ def resolve(config: TrainConfig, *, images: int, labelled: bool, bf16_pays: bool
     }
     if config.weight_decay < 0:
         chosen["weight_decay"] = 0.02 if small else 0.05
+    if config.settle < 0:
+        # A network from scratch ends on the very images whose codes are stored.
+        chosen["settle"] = 0.15 if small else 0.0
     if config.optimizer == "auto":
         chosen["optimizer"] = "sgd" if small else "adamw"
     if config.augment == "auto":

@@ -31,8 +31,10 @@ def requantize(model: Model, z_ND: np.ndarray, centre_ND: np.ndarray | None, bit
         a model that shares the network.
     """
     config = dataclasses.replace(model.config, bits=bits)
-    u_ND = z_ND
-    if centre_ND is not None:
+    target, u_ND = model.encoder.target, z_ND
+    if target is not None and target.pull > 0:
+        u_ND = target.target(z_ND)  # what the encoder will encode
+    elif centre_ND is not None:
         u_ND = ((z_ND + config.pull * centre_ND) / (1 + config.pull)).astype(np.float32)
     codebooks = learn_codebooks(
         u_ND, config.n_codebooks, 256, seed=seed_for("codebooks", config.seed)

@@ -19,7 +19,7 @@ from spherequant.embedding.backbone import SMALL
 from spherequant.embedding.small import Small
 from spherequant.errors import ConfigError, InputError, LabelError
 from spherequant.images import Limits, PixelCache, Skip, Source, Split, make_split, open_source
-from spherequant.quantizer import ClassTarget, Encoder
+from spherequant.quantizer import Encoder
 from spherequant.quantizer.learning import learn_codebooks
 from spherequant.training.config import TrainConfig
 from spherequant.training.learner import Learner
@@ -124,7 +124,7 @@ def train(
         model.summary.update(
             _facts(opened, split, cache, classes, labelled=labelled),
             seed=config.seed,
-            seconds=round(time.perf_counter() - begun, 1),
+            seconds=round(model.summary.get("seconds", 0.0) + time.perf_counter() - begun, 1),
         )
         if out is not None and checkpoint is not None:
             model.save(out)
@@ -240,7 +240,6 @@ def _train_supervised(
 ) -> Model:
     config = setup.config
     labels = _label_matrix(cache.items, classes)
-    multi_label = bool((labels.sum(axis=1) > 1).any())
     images = TrainingImages(cache.pixels, labels, [item.key for item in cache.items])
     if isinstance(setup.network.backbone, Small):
         sample = np.sort(shuffled(key_hashes(images.keys), config.seed)[:_WHITENED_IMAGES])
@@ -250,15 +249,11 @@ def _train_supervised(
     trainer = Trainer(
         learner, setup.preprocessing, images, config, setup.fabric, report, checkpoint
     )
-    learned = trainer.run()
-    target = ClassTarget(
-        learned.weight,
-        learned.bias,
-        learned.centres,
-        pull=config.pull if config.encode_toward_class else 0.0,
-        multi_label=multi_label,
-    )
-    return _model(setup, cache, classes, Encoder(learned.codebooks, target), multi_label)
+    encoder = trainer.run()
+    multi_label = encoder.target is not None and encoder.target.multi_label
+    model = _model(setup, cache, classes, encoder, multi_label)
+    model.summary["seconds"] = trainer.earlier_seconds
+    return model
 
 
 def _train_unsupervised(cache: PixelCache, setup: _Setup, report: Report) -> Model:
