@@ -79,7 +79,9 @@ def test_the_update_never_raises_the_error():
 def test_read_only_arrays_are_welcome():
     codes, u = random_items(5, 1, 2, 3)
     codes.flags.writeable = u.flags.writeable = False
-    CodebookSums(1, 2, 3).add(codes, u)
+    sums = CodebookSums(1, 2, 3)
+    sums.add(codes, u)
+    assert sums.counts.sum() == 5
 
 
 def test_what_does_not_match_is_refused():
