@@ -1,7 +1,6 @@
 """``spherequant train``: from images to a model."""
 
 # Annotations are read by typer when the program runs: no `from __future__ import annotations`.
-import logging
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -203,9 +202,6 @@ def _train(
     from spherequant.evaluation.validation import validate
     from spherequant.images import open_source
     from spherequant.training import train as learn
-
-    # It announces its precision on stderr.
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
     with open_source(source, labels=settings.labels, limits=limits) as opened, Progress() as bars:
         note(one_line(opened.label_note))
