@@ -15,7 +15,7 @@ from spherequant import Codebooks, Model, TrainConfig, train
 from spherequant.evaluation import CodeRanker, FloatRanker, Ranked, rank_baselines, rank_queries
 from spherequant.evaluation.embeddings import Collection, embed_split
 from spherequant.images import Source, Split, make_split, open_source
-from spherequant.training.recipe import resolve
+from spherequant.training.recipe import choose_backbone, resolve
 from spherequant.training.requantize import requantize, true_centres
 
 if TYPE_CHECKING:
@@ -47,8 +47,9 @@ def trained(name: str, source: str, config: TrainConfig) -> Model:
     folder = RUNS / name
     if (folder / "model.json").exists():
         model = Model.load(folder)
+        sized = dataclasses.replace(config, image_size=model.config.image_size)
         wanted = resolve(
-            dataclasses.replace(config, image_size=model.config.image_size),
+            choose_backbone(sized, labelled=True, typical_side=sized.image_size),
             images=model.summary["images"],
             labelled=True,
             bf16_pays=model.config.precision == "bfloat16",

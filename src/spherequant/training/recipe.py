@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 # A training from scratch sees this many images at least: small sets get more epochs.
 _SMALL_SAMPLES = 40_000
-_SMALL_EPOCHS = 14
+_SMALL_EPOCHS = 15
 _TIMM_EPOCHS = 20
 
 
