@@ -10,7 +10,7 @@ TRAIN ?=
 .PHONY: demo test check bench docs clean
 
 # Versions of development are pinned in constraints.txt; users get the open ranges of pyproject.toml.
-$(VENV)/.installed: pyproject.toml constraints.txt $(wildcard native/*)
+$(VENV)/.installed: pyproject.toml constraints.txt $(wildcard native/* native/scan/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
@@ -27,9 +27,10 @@ check: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Time and error of the encoder; the scripts beside it print the figures of docs/results.md.
+# Times of the encoder and of searches; the scripts beside print the figures of docs/results.md.
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/encoding.py
+	$(BIN)/spherequant bench
 
 # docs/results.md, from the figures that the scripts recorded in docs/results/.
 docs: $(VENV)/.installed

@@ -1,16 +1,27 @@
 // Python's view of the kernels: shapes and limits are checked here, arithmetic is done elsewhere.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
 #include <nanobind/stl/unique_ptr.h>
+#include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "encode.h"
+#include "scan/layout.h"
+#include "scan/levels.h"
+#include "scan/search.h"
 
 namespace nb = nanobind;
 using spherequant::EncodingTables;
+using spherequant::Layout;
+using spherequant::LayoutBuilder;
 
 namespace {
 
@@ -73,14 +84,182 @@ nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<2>> encode(const EncodingTables& t
   return {codes.data, {x.shape(0), tables.n_codebooks()}, codes.owner};
 }
 
+using ByteMatrix = nb::ndarray<const std::uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Words = nb::ndarray<const std::uint64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Ids = nb::ndarray<const std::int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using FloatTables = nb::ndarray<const float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+
+std::unique_ptr<LayoutBuilder> make_builder(std::size_t n, std::size_t m, std::size_t k,
+                                            std::int64_t first, std::int64_t second) {
+  require(n <= Layout::kMaxItems, "a layout holds at most 4,294,967,295 items");
+  require(m >= 1 && m <= 16, "the number of codebooks must be 1 to 16");
+  require(k >= 1 && k <= 256, "the number of codewords must be 1 to 256");
+  if (first < 0) return std::make_unique<LayoutBuilder>(n, m, k, nullptr);
+  const auto books = static_cast<std::int64_t>(m);
+  require(first < books && second >= 0 && second < books && (first != second || m == 1),
+          "buckets need two codebooks, or the only one");
+  const spherequant::BucketBooks chosen{static_cast<std::size_t>(first),
+                                        static_cast<std::size_t>(second)};
+  return std::make_unique<LayoutBuilder>(n, m, k, &chosen);
+}
+
+// Codes are trusted nowhere else: a number from K on would be read outside its table.
+void check_codes(const LayoutBuilder& builder, const ByteMatrix& codes, std::size_t done) {
+  require(codes.shape(1) == builder.n_codebooks(), "codes have another number of codebooks");
+  require(done + codes.shape(0) <= builder.size(), "more codes than were announced");
+  if (builder.n_codewords() > 255) return;
+  const std::size_t size = codes.shape(0) * codes.shape(1);
+  std::uint8_t highest = 0;
+  for (std::size_t i = 0; i < size; ++i) highest = std::max(highest, codes.data()[i]);
+  require(size == 0 || highest < builder.n_codewords(), "a code names no codeword");
+}
+
+void count(LayoutBuilder& builder, ByteMatrix codes) {
+  require(builder.counting(), "there is nothing to count");
+  check_codes(builder, codes, builder.counted());
+  nb::gil_scoped_release release;
+  builder.count(codes.data(), codes.shape(0));
+}
+
+void place(LayoutBuilder& builder, ByteMatrix codes, std::size_t threads) {
+  require(!builder.counting(), "all codes must be counted before one is placed");
+  require(threads >= 1, "threads must be at least 1");
+  check_codes(builder, codes, builder.placed());
+  nb::gil_scoped_release release;
+  if (!builder.place(codes.data(), codes.shape(0), threads)) {
+    nb::gil_scoped_acquire acquire;
+    require(false, "the codes placed are not those that were counted");
+  }
+}
+
+std::unique_ptr<Layout> finish(LayoutBuilder& builder) {
+  require(!builder.counting() && builder.placed() == builder.size(),
+          "fewer codes were placed than were announced");
+  return builder.finish();
+}
+
+nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<2>> read_codes(const Layout& layout) {
+  require(layout.whole(), "a subset does not know all positions");
+  Owned<std::uint8_t> codes(layout.size() * layout.n_codebooks());
+  {
+    nb::gil_scoped_release release;
+    layout.read(codes.data);
+  }
+  return {codes.data, {layout.size(), layout.n_codebooks()}, codes.owner};
+}
+
+void check_words(const Layout& layout, const Words& words) {
+  const std::size_t n = layout.size();
+  require(words.shape(0) == layout.n_blocks(), "one word is needed for each 64 items");
+  require(n % 64 == 0 || words.data()[n / 64] >> (n % 64) == 0, "bits are set behind the last item");
+}
+
+nb::ndarray<nb::numpy, std::uint64_t, nb::ndim<1>> to_slots(const Layout& layout, Words positions) {
+  require(layout.whole(), "a subset does not know all positions");
+  check_words(layout, positions);
+  Owned<std::uint64_t> words(layout.n_blocks());
+  {
+    nb::gil_scoped_release release;
+    layout.to_slots(positions.data(), words.data);
+  }
+  return {words.data, {layout.n_blocks()}, words.owner};
+}
+
+std::unique_ptr<Layout> subset(const Layout& layout, Words slots) {
+  check_words(layout, slots);
+  nb::gil_scoped_release release;
+  return layout.subset(slots.data());
+}
+
+const spherequant::ByteScan* level_named(const std::string& name) {
+  if (name == "float") return nullptr;
+  std::string known;
+  for (const spherequant::ByteScan* level : spherequant::available_levels()) {
+    if (name == level->name) return level;
+    known += std::string(level->name) + ", ";
+  }
+  throw nb::value_error(("this machine runs " + known + "float; not " + name).c_str());
+}
+
+std::vector<std::string> level_names() {
+  std::vector<std::string> names;
+  for (const spherequant::ByteScan* level : spherequant::available_levels()) {
+    names.emplace_back(level->name);
+  }
+  names.emplace_back("float");
+  return names;
+}
+
+nb::tuple search(const std::vector<const Layout*>& layouts,
+                 const std::vector<std::optional<Ids>>& ids,
+                 const std::vector<std::optional<Words>>& allowed, FloatTables lut,
+                 const std::optional<Ids>& exclude, std::size_t k, float min_score,
+                 std::size_t threads, const std::string& route, const std::string& level) {
+  require(layouts.size() == ids.size() && layouts.size() == allowed.size(),
+          "each layout needs ids or None, and a bitmap or None");
+  require(k >= 1 && threads >= 1, "k and threads must be at least 1");
+  std::vector<spherequant::Part> parts;
+  for (std::size_t i = 0; i < layouts.size(); ++i) {
+    const Layout& layout = *layouts[i];
+    require(layout.n_codebooks() == lut.shape(1) && layout.n_codewords() == lut.shape(2),
+            "the tables have another number of codebooks or codewords than the codes");
+    if (allowed[i]) check_words(layout, *allowed[i]);
+    require(!ids[i] || ids[i]->shape(0) >= layout.positions(), "there are too few ids");
+    parts.push_back({&layout, ids[i] ? ids[i]->data() : nullptr,
+                     allowed[i] ? allowed[i]->data() : nullptr});
+  }
+  const std::size_t n_queries = lut.shape(0);
+  require(!exclude || exclude->shape(0) == n_queries, "exclude needs one id a query");
+  spherequant::SearchOptions options{.k = k, .min_score = min_score, .threads = threads};
+  options.scan = level_named(level);
+  require(route == "auto" || route == "flat" || route == "buckets",
+          "route is auto, flat or buckets");
+  if (route != "auto") {
+    options.route = route == "flat" ? spherequant::Route::kFlat : spherequant::Route::kBuckets;
+  }
+  Owned<float> scores(n_queries * k);
+  Owned<std::int64_t> found(n_queries * k);
+  Owned<std::uint64_t> visited(n_queries);
+  {
+    nb::gil_scoped_release release;
+    spherequant::search(parts, lut.data(), n_queries, exclude ? exclude->data() : nullptr, options,
+                        scores.data, found.data, visited.data);
+  }
+  using Scores = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
+  using FoundIds = nb::ndarray<nb::numpy, std::int64_t, nb::ndim<2>>;
+  using Counts = nb::ndarray<nb::numpy, std::uint64_t, nb::ndim<1>>;
+  return nb::make_tuple(Scores(scores.data, {n_queries, k}, scores.owner),
+                        FoundIds(found.data, {n_queries, k}, found.owner),
+                        Counts(visited.data, {n_queries}, visited.owner));
+}
+
 }  // namespace
 
 NB_MODULE(_native, module) {
-  module.doc() = "Kernels of spherequant. Call them through spherequant.quantizer.";
+  module.doc() = "Kernels of spherequant, behind spherequant.quantizer and spherequant.index.";
   module.def("inner_products", &inner_products, nb::arg("x_ND"), nb::arg("y_KD"),
              nb::arg("threads"));
   nb::class_<EncodingTables>(module, "EncodingTables")
       .def(nb::new_(&make_tables), nb::arg("codebooks_MKD"), nb::arg("threads"))
       .def("encode", &encode, nb::arg("x_ND"), nb::arg("beam"), nb::arg("icm_rounds"),
            nb::arg("threads"));
+
+  nb::class_<Layout>(module, "Layout")
+      .def("__len__", &Layout::size)
+      .def_prop_ro("bucketed", &Layout::bucketed)
+      .def_prop_ro("memory_bytes", &Layout::memory_bytes)
+      .def("codes", &read_codes)
+      .def("to_slots", &to_slots, nb::arg("positions"))
+      .def("subset", &subset, nb::arg("slots"));
+  nb::class_<LayoutBuilder>(module, "LayoutBuilder")
+      .def(nb::new_(&make_builder), nb::arg("n"), nb::arg("m"), nb::arg("k"), nb::arg("first"),
+           nb::arg("second"))
+      .def("count", &count, nb::arg("codes_NM"))
+      .def("place", &place, nb::arg("codes_NM"), nb::arg("threads"))
+      .def("finish", &finish);
+  module.def("levels", &level_names);
+  module.def("search", &search, nb::arg("layouts"), nb::arg("ids"),
+             nb::arg("allowed").none(), nb::arg("lut_QMK"), nb::arg("exclude").none(),
+             nb::arg("k"), nb::arg("min_score"), nb::arg("threads"), nb::arg("route"),
+             nb::arg("level"));
 }

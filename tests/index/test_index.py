@@ -75,11 +75,12 @@ def test_codes_and_vectors_make_the_same_items(index, unit_rows, codebooks):
 
 
 def test_scores_follow_the_definition(index, unit_rows, codebooks):
-    index.add([str(i) for i in range(200)], vectors=unit_rows(200))
+    keys = [str(i) for i in range(200)]
+    index.add(keys, vectors=unit_rows(200))
     queries = unit_rows(70, seed=1)  # more than one block of queries
     result = index.search(vectors=queries, k=7)
     lut = codebooks.lookup_table(queries)
-    codes = index.searcher.codes
+    codes = np.stack([item.code for item in index.get(keys)])
     for q in range(len(queries)):
         scores = lut[q, 0][codes[:, 0]]
         for m in range(1, 3):

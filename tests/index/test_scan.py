@@ -5,67 +5,253 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spherequant import _native
+from spherequant.errors import InputError
 from spherequant.index import scan
+from spherequant.quantizer import Codebooks
+
+LEVELS = _native.levels()
 
 
-def slow_top_k(codes, lut, k, allowed, exclude, min_score):
-    """Every item scored one look-up at a time, then sorted by (-score, position)."""
-    found = []
-    for position, code in enumerate(codes):
-        score = np.float32(lut[0][code[0]])
-        for m in range(1, len(code)):
-            score = np.float32(score + lut[m][code[m]])
-        if position == exclude or (allowed is not None and position not in allowed):
-            continue
-        if min_score is None or score >= np.float32(min_score):
-            found.append((-score, position))
-    found.sort()
-    return [(-s, p) for s, p in found[:k]]
+def scores_of(codes, lut):
+    """The definition: float32 sums in the order of the codebooks."""
+    scores = lut[0][codes[:, 0]]
+    for m in range(1, codes.shape[1]):
+        scores = scores + lut[m][codes[:, m]]
+    return scores
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    n=st.integers(0, 40),
-    k=st.integers(1, 50),
-    levels=st.integers(1, 5),  # few levels: ties everywhere
-    chunk=st.integers(1, 12),
-    seed=st.integers(0, 2**32 - 1),
-    filtered=st.booleans(),
-    min_score=st.none() | st.integers(-4, 4).map(lambda x: x / 4),
-)
-def test_equals_brute_force(n, k, levels, chunk, seed, filtered, min_score):
-    rng = np.random.default_rng(seed)
-    codes = rng.integers(0, 4, (n, 3), np.uint8)
-    lut = rng.integers(-levels, levels + 1, (2, 3, 4)).astype(np.float32) / 4
-    allowed = np.flatnonzero(rng.random(n) < 0.5) if filtered else None
-    exclude = np.array([-1, rng.integers(-1, max(n, 1))])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(scan, "CHUNK", chunk)
-        scores, positions = scan.top_k(
-            codes, lut, k, allowed=allowed, exclude=exclude, min_score=min_score
-        )
+def brute_force(codes, lut, k, mask=None, exclude=-1, min_score=None):
+    """The k best positions and their scores: every item scored, sorted by (-score, position)."""
+    scores = scores_of(codes, lut)
+    keep = np.ones(len(codes), bool) if mask is None else mask.copy()
+    if 0 <= exclude < len(codes):
+        keep[exclude] = False
+    if min_score is not None:
+        keep &= scores >= np.float32(min_score)
+    positions = np.flatnonzero(keep)
+    order = np.lexsort((positions, -scores[positions]))[:k]
+    return scores[positions[order]], positions[order]
+
+
+def assert_same(found, codes, lut_QMK, k, masks=None, exclude=None, min_score=None):
+    scores, positions = found
     assert scores.dtype == np.float32
     assert positions.dtype == np.int64
-    for query in range(2):
-        expected = slow_top_k(codes, lut[query], k, allowed, exclude[query], min_score)
-        real = positions[query] >= 0
-        assert real.sum() == len(expected)
-        assert list(zip(scores[query][real], positions[query][real], strict=True)) == expected
-        assert np.isneginf(scores[query][~real]).all()
-        assert (positions[query][~real] == -1).all()
+    assert scores.shape == positions.shape == (len(lut_QMK), k)
+    for q, lut in enumerate(lut_QMK):
+        left_out = -1 if exclude is None else exclude[q]
+        expected, where = brute_force(codes, lut, k, masks, left_out, min_score)
+        n = len(where)
+        assert positions[q, :n].tolist() == where.tolist()
+        assert scores[q, :n].tobytes() == expected.tobytes()
+        assert (positions[q, n:] == -1).all()
+        assert np.isneginf(scores[q, n:]).all()
+
+
+def books(m, k):
+    return Codebooks(np.random.default_rng(1).normal(size=(m, k, 4)).astype(np.float32))
+
+
+def layout_of(codes, n_codewords, bucketed, batch=1000):
+    def batches():
+        for start in range(0, len(codes), batch):
+            yield codes[start : start + batch]
+
+    codebooks = books(codes.shape[1], n_codewords)
+    return scan.build_layout(batches, len(codes), codebooks, bucketed=bucketed)
+
+
+def random_case(rng, n, m, n_codewords, levels, clusters):
+    """Codes, some of them in clusters, and tables; few levels make ties everywhere."""
+    codes = rng.integers(0, n_codewords, (n, m), np.uint8)
+    if clusters and n:
+        centres = rng.integers(0, n_codewords, (clusters, m), np.uint8)
+        stay = rng.random((n, m)) < 0.8
+        codes = np.where(stay, centres[rng.integers(0, clusters, n)], codes)
+    lut = rng.normal(size=(3, m, n_codewords)).astype(np.float32)
+    if levels:
+        lut = np.round(lut * levels).astype(np.float32) / levels
+    return codes, lut
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    n=st.integers(0, 700),
+    m=st.integers(1, 16),
+    n_codewords=st.sampled_from([1, 2, 16, 100, 129, 256]),
+    k=st.integers(1, 300),
+    tie_levels=st.sampled_from([0, 1, 4]),
+    clusters=st.integers(0, 4),
+    seed=st.integers(0, 2**32 - 1),
+    share=st.sampled_from([None, 0.0, 0.01, 0.5, 1.0]),
+    min_score=st.none() | st.integers(-4, 8).map(lambda x: x / 4),
+    bucketed=st.booleans(),
+    route=st.sampled_from(["auto", "flat", "buckets"]),
+    threads=st.integers(1, 3),
+    level=st.sampled_from(LEVELS),
+)
+def test_every_way_equals_the_definition(
+    n,
+    m,
+    n_codewords,
+    k,
+    tie_levels,
+    clusters,
+    seed,
+    share,
+    min_score,
+    bucketed,
+    route,
+    threads,
+    level,
+):
+    rng = np.random.default_rng(seed)
+    codes, lut = random_case(rng, n, m, n_codewords, tie_levels, clusters)
+    layout = layout_of(codes, n_codewords, bucketed, batch=int(rng.integers(1, 300)))
+    mask = None if share is None else rng.random(n) < share
+    allowed = None if mask is None else scan.compile_filter(layout, mask)
+    exclude = rng.integers(-1, max(n, 1), 3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(scan.LEVEL_VARIABLE, level)
+        found = scan.top_k(
+            [scan.Part(layout, allowed=allowed)],
+            lut,
+            k,
+            exclude=exclude,
+            min_score=min_score,
+            threads=threads,
+            route=route,
+        )
+    assert_same(found, codes, lut, k, mask, exclude, min_score)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("bucketed", [False, True])
+@pytest.mark.parametrize("m", [1, 2, 4, 8])
+def test_many_items(level, bucketed, m, monkeypatch):
+    # Enough for samples, chunks, doubling runs, and the choice between buckets and a flat scan.
+    monkeypatch.setenv(scan.LEVEL_VARIABLE, level)
+    rng = np.random.default_rng(m)
+    n = 300_000
+    codes, lut = random_case(rng, n, m, 256, 0, 50)
+    codes = codes[np.lexsort(codes.T)] if m == 4 else codes  # as where items come class by class
+    layout = layout_of(codes, 256, bucketed, batch=100_000)
+    for threads, k in ((1, 10), (2, 10), (1, 1000)):
+        found = scan.top_k([scan.Part(layout)], lut, k, threads=threads)
+        assert_same(found, codes, lut, k)
+    single = [scan.top_k([scan.Part(layout)], lut[q : q + 1], 10, threads=2) for q in range(3)]
+    whole = scan.top_k([scan.Part(layout)], lut, 10)
+    assert np.array_equal(np.concatenate([p for _, p in single]), whole[1])
+
+
+@pytest.mark.parametrize("bucketed", [False, True])
+@pytest.mark.parametrize("m", [2, 4])
+def test_parts_are_searched_as_one(bucketed, m):
+    rng = np.random.default_rng(3)
+    codes, lut = random_case(rng, 5000, m, 256, 2, 5)
+    later = rng.random(5000) < 0.2  # ids of the parts interleave, as where items were updated
+    parts = [
+        scan.Part(layout_of(codes[part], 256, bucketed), np.flatnonzero(part))
+        for part in (~later, later)
+    ]
+    exclude = np.array([-1, 4500, 7])
+    assert_same(scan.top_k(parts, lut, 50, exclude=exclude), codes, lut, 50, exclude=exclude)
+    mask = rng.random(5000) < 0.01
+    few = [scan.Part(p.layout, p.ids, scan.compile_filter(p.layout, mask[p.ids])) for p in parts]
+    assert_same(scan.top_k(few, lut, 50), codes, lut, 50, mask)
+
+
+def test_too_few_ids_are_refused():
+    layout = layout_of(np.zeros((3, 2), np.uint8), 256, False)
+    with pytest.raises(ValueError, match="too few ids"):
+        scan.top_k([scan.Part(layout, np.arange(2))], np.zeros((1, 2, 256), np.float32), 1)
+
+
+def test_more_items_share_the_best_code_than_are_asked_for():
+    rng = np.random.default_rng(4)
+    codes = rng.integers(0, 256, (20_000, 4), np.uint8)
+    codes[rng.random(20_000) < 0.7] = [3, 1, 4, 1]
+    lut = np.zeros((3, 4, 256), np.float32)
+    lut[0, range(4), [3, 1, 4, 1]] = 1
+    lut[1] = 0.25  # everything ties
+    lut[2] = -1e-30
+    for bucketed in (False, True):
+        found = scan.top_k([scan.Part(layout_of(codes, 256, bucketed))], lut, 100)
+        assert_same(found, codes, lut, 100)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_tables_of_extreme_values(level, monkeypatch):
+    monkeypatch.setenv(scan.LEVEL_VARIABLE, level)
+    rng = np.random.default_rng(5)
+    codes = rng.integers(0, 256, (30_000, 3), np.uint8)
+    lut = rng.normal(size=(6, 3, 256)).astype(np.float32)
+    lut[0] *= 3e38 / np.abs(lut[0]).max()  # sums overflow
+    lut[1] *= np.float32(1e-44)  # denormal
+    lut[2, 0] += 1e6  # one codebook decides, the others are lost in rounding
+    lut[3] = np.where(rng.random((3, 256)) < 0.5, 0.0, -0.0)
+    lut[4, :, :] = -1
+    lut[4, :, 7] = 1e30
+    for bucketed in (False, True):
+        layout = layout_of(codes, 256, bucketed)
+        with np.errstate(over="ignore"):
+            assert_same(scan.top_k([scan.Part(layout)], lut, 70), codes, lut, 70)
 
 
 def test_the_order_of_the_sum_is_part_of_the_definition():
     lut = np.array([[[1e8], [-1e8], [1.0]]], np.float32)
-    codes = np.zeros((1, 3), np.uint8)
-    assert scan.score(codes, lut[0])[0] == 1.0  # (1e8 - 1e8) + 1, not 1e8 + (-1e8 + 1)
+    layout = layout_of(np.zeros((1, 3), np.uint8), 1, False)
+    scores, _ = scan.top_k([scan.Part(layout)], lut, 1)
+    assert scores[0, 0] == 1.0  # (1e8 - 1e8) + 1, not 1e8 + (-1e8 + 1)
 
 
-def test_layout_of_codes_does_not_matter():
-    rng = np.random.default_rng(0)
-    codes = rng.integers(0, 256, (1000, 4), np.uint8)
-    lut = rng.normal(size=(3, 4, 256)).astype(np.float32)
-    by_row = scan.top_k(codes, lut, 10)
-    by_column = scan.top_k(np.asfortranarray(codes), lut, 10)
-    assert np.array_equal(by_row[0], by_column[0])
-    assert np.array_equal(by_row[1], by_column[1])
+def test_few_allowed_items_are_copied_and_many_are_not():
+    codes = np.random.default_rng(0).integers(0, 256, (10_000, 4), np.uint8)
+    layout = layout_of(codes, 256, True)
+    few = scan.compile_filter(layout, np.arange(10_000) < 100)
+    many = scan.compile_filter(layout, np.arange(10_000) < 5_000)
+    assert few.slots is None
+    assert len(few.layout) == 100
+    assert few.memory_bytes < 5_000
+    assert many.layout is layout
+    assert many.memory_bytes == -(-10_000 // 64) * 8
+
+
+def test_an_unknown_level_is_refused(monkeypatch):
+    monkeypatch.setenv(scan.LEVEL_VARIABLE, "avx1024")
+    with pytest.raises(InputError, match=r"avx1024.*portable"):
+        scan.level()
+    monkeypatch.setenv(scan.LEVEL_VARIABLE, "")
+    assert scan.level() == LEVELS[0]
+
+
+def test_a_code_that_names_no_codeword_is_refused():
+    codes = np.array([[0, 9]], np.uint8)
+    with pytest.raises(InputError, match="names no codeword"):
+        layout_of(codes, 9, False)
+
+
+@pytest.mark.parametrize("bucketed", [False, True])
+@pytest.mark.parametrize("total", [4, 6])
+def test_another_number_of_codes_than_announced_is_refused(bucketed, total):
+    codes = np.zeros((5, 2), np.uint8)
+    with pytest.raises(InputError, match=r"announced|counted"):
+        scan.build_layout(lambda: [codes], total, books(2, 256), bucketed=bucketed)
+
+
+def test_codes_that_change_between_counting_and_placing_are_refused():
+    versions = iter([[np.zeros((3, 2), np.uint8)], [np.ones((3, 2), np.uint8)]])
+    with pytest.raises(InputError, match="counted"):
+        scan.build_layout(lambda: next(versions), 3, books(2, 256), bucketed=True)
+
+
+@pytest.mark.parametrize("bucketed", [False, True])
+@pytest.mark.parametrize("m", [1, 2, 3])
+def test_codes_can_be_read_back(bucketed, m):
+    codes = np.random.default_rng(0).integers(0, 256, (200, m), np.uint8)
+    layout = layout_of(codes, 256, bucketed)
+    assert np.array_equal(layout.codes(), codes)
+    few = scan.compile_filter(layout, np.arange(200) < 2)
+    with pytest.raises(ValueError, match="subset"):
+        few.layout.codes()

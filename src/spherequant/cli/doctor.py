@@ -108,6 +108,7 @@ def _check_native() -> str:
     import numpy as np
 
     from spherequant import _native
+    from spherequant.index import scan
     from spherequant.quantizer import Codebooks, Encoder
 
     # Orthogonal codewords of falling length: the best code of a codeword sum is known.
@@ -115,7 +116,7 @@ def _check_native() -> str:
     codes = Encoder(codebooks).encode(codebooks.decode([[2, 1], [0, 3]]))
     if codes.tolist() != [[2, 1], [0, 3]]:
         raise RuntimeError(f"it encodes wrongly: {codes.tolist()}; install spherequant again")
-    return f"encodes as it should ({_native.__file__})"
+    return f"encodes as it should, scans with {scan.level()} ({_native.__file__})"
 
 
 def _check_index() -> str:

@@ -14,8 +14,10 @@ import typer
 from typer.core import TyperGroup
 
 from spherequant import __version__
+from spherequant.cli.bench import bench
 from spherequant.cli.doctor import doctor
 from spherequant.cli.evaluate import evaluate
+from spherequant.cli.export import export
 from spherequant.cli.index import index
 from spherequant.cli.info import info
 from spherequant.cli.output import note
@@ -66,7 +68,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (train, index, search, evaluate, info, doctor):
+for verb in (train, index, search, evaluate, export, info, doctor, bench):
     app.command()(verb)
 
 

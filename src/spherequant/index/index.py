@@ -30,6 +30,7 @@ from spherequant.index.arguments import (
 from spherequant.index.catalogue import Catalogue, Removal, Upsert, create_catalogue
 from spherequant.index.commits import GroupCommit
 from spherequant.index.embedder import Embedder, load_embedder
+from spherequant.index.faiss_files import Kind, write_faiss
 from spherequant.index.faults import reported
 from spherequant.index.footprint import bytes_on_disk
 from spherequant.index.header import (
@@ -185,14 +186,32 @@ class Index:
             return current
         with self._searcher_lock:
             if self._searcher is None or self._searcher.version < self._written:
-                self._searcher = Searcher(self.folder, self.header, self.codebooks)
+                self._searcher = self._snapshot()
             return self._searcher
 
     def refresh(self) -> None:
         """See what other writers have committed. Searches under way keep their snapshot."""
         with self._searcher_lock:
             if self._searcher is None or not self._searcher.is_current:
-                self._searcher = Searcher(self.folder, self.header, self.codebooks)
+                self._searcher = self._snapshot()
+
+    def _snapshot(self) -> Searcher:
+        """The latest version, read from where the current snapshot stands."""
+        return Searcher(self.folder, self.header, self.codebooks, self._searcher)
+
+    def export_faiss(self, path: str | PathLike[str], kind: Kind = "residual") -> None:
+        """Write the items as an index of FAISS, which then finds the same ids by inner product.
+
+        Args:
+            path: the file to write.
+            kind: ``residual`` for an IndexResidualQuantizer, ``lifted`` for an IndexPQ behind a
+                transform, which FAISS searches faster. Neither can add items.
+
+        Raises:
+            SpherequantError: FAISS is not installed, or the file cannot be written.
+        """
+        searcher = self.searcher
+        write_faiss(path, self.codebooks, searcher.ids, searcher.codes(), kind)
 
     def add(
         self,

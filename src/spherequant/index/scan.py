@@ -1,105 +1,206 @@
-"""Exact top-k over codes: the definition of a search result.
+"""Exact top-k over codes: the boundary between the index and the native scan.
 
 The score of an item with code b for a query with look-up table ``lut`` [M, K] is the float32 sum
-``(((lut[0, b_0] + lut[1, b_1]) + lut[2, b_2]) + ...)``, added in the order m = 0..M-1 without
-fusing. Higher scores come first; of equal scores, the lower position. Positions are laid out in
-the order of ids, so that is the lower id.
-
-This module is the boundary at which a native scan takes over: arrays in, arrays out.
+``(((lut[0, b_0] + lut[1, b_1]) + lut[2, b_2]) + ...)``, added in the order m = 0..M-1. Higher
+scores come first; of equal scores, the lower id. Every instruction set, layout, thread count and
+batch gives these results to the bit (native/scan says why); the tests hold the definition in NumPy
+beside them.
 """
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
 import numpy as np
 from numpy.typing import NDArray
 
-# Items scored at once: 64 Ki float32 scores are 256 KiB, which stays in a core's cache.
-CHUNK = 65_536
+from spherequant import _native
+from spherequant._native import Layout
+from spherequant.errors import InputError
+from spherequant.quantizer.vectors import thread_count
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from spherequant.quantizer import Codebooks
+
+__all__ = [
+    "Allowed",
+    "Layout",
+    "Part",
+    "bits_of",
+    "build_layout",
+    "compile_filter",
+    "level",
+    "top_k",
+]
+
+# Names the instruction set to scan with, for tests and comparisons.
+LEVEL_VARIABLE = "SPHEREQUANT_SIMD"
+# Below this many items a flat scan takes microseconds, and buckets hold one item or none.
+BUCKETS_FROM = 1 << 18
+# A filter that lets fewer than one item in this many through gets a copy of their codes.
+COPY_BELOW = 50
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
+Words = NDArray[np.uint64]
+Route = Literal["auto", "flat", "buckets"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Codes to be searched together with others.
+
+    Attributes:
+        layout: the codes.
+        ids: int64 [n], ascending, the id of each position; None where the position is the id.
+        allowed: the items of it that may be found, all when None.
+    """
+
+    layout: Layout
+    ids: Int64 | None = None
+    allowed: Allowed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """A filter compiled for one layout: a bitmap in its order, or a copy of the few codes left.
+
+    Attributes:
+        layout: what is scanned.
+        slots: uint64 words, one bit for each slot of ``layout``; None for all.
+    """
+
+    layout: Layout
+    slots: Words | None
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes that the filter holds beside the layout that it was compiled for."""
+        return self.layout.memory_bytes if self.slots is None else self.slots.nbytes
+
+
+def level() -> str:
+    """The instruction set that scans: the fastest that runs here, or what SPHEREQUANT_SIMD names.
+
+    Raises:
+        InputError: the variable names one that does not run here.
+    """
+    levels = _native.levels()
+    wanted = os.environ.get(LEVEL_VARIABLE, "")
+    if not wanted:
+        return levels[0]
+    if wanted not in levels:
+        raise InputError(
+            f"{LEVEL_VARIABLE}={wanted!r}: this machine runs {', '.join(levels)}; "
+            "unset the variable for the fastest."
+        )
+    return wanted
+
+
+def build_layout(
+    batches: Callable[[], Iterable[NDArray[np.uint8]]],
+    total: int,
+    codebooks: Codebooks,
+    *,
+    bucketed: bool | None = None,
+) -> Layout:
+    """Lay codes out for scanning, in bounded memory beside the layout itself.
+
+    Args:
+        batches: yields uint8 [n, M] in order of position; called twice for buckets.
+        total: items in all batches.
+        codebooks: that the codes name codewords of.
+        bucketed: whether items that share codewords lie together; None decides by their number.
+
+    Raises:
+        InputError: a code names no codeword, or there are more or fewer than ``total``.
+    """
+    if bucketed is None:
+        bucketed = total >= BUCKETS_FROM
+    first, second = _bucket_books(codebooks) if bucketed else (-1, -1)
+    threads = thread_count(None)
+    try:
+        builder = _native.LayoutBuilder(
+            total, codebooks.n_codebooks, codebooks.n_codewords, first, second
+        )
+        if bucketed and total:
+            for codes_nM in batches():
+                builder.count(np.ascontiguousarray(codes_nM))
+        for codes_nM in batches():
+            builder.place(np.ascontiguousarray(codes_nM), threads)
+        return builder.finish()
+    except ValueError as error:
+        raise InputError(f"these codes cannot be laid out: {error}.") from error
+
+
+def _bucket_books(codebooks: Codebooks) -> tuple[int, int]:
+    """The two codebooks whose codewords differ most: their choice says most about the score."""
+    array = codebooks.array.astype(np.float64)
+    energy_M = ((array - array.mean(axis=1, keepdims=True)) ** 2).sum(axis=(1, 2))
+    first, second, *_ = [*np.argsort(-energy_M, kind="stable"), 0]
+    return int(first), int(second)
+
+
+def bits_of(mask_N: NDArray[np.bool_]) -> Words:
+    """A mask as words of 64 bits, the first item lowest."""
+    packed = np.packbits(mask_N, bitorder="little")
+    padded = np.zeros(-(-len(mask_N) // 64) * 8, np.uint8)
+    padded[: len(packed)] = packed
+    return padded.view("<u8").astype(np.uint64, copy=False)
+
+
+def compile_filter(layout: Layout, mask_N: NDArray[np.bool_]) -> Allowed:
+    """Prepare a layout to be searched for some of its items only.
+
+    Args:
+        layout: its codes.
+        mask_N: bool [N], by position.
+    """
+    slots = layout.to_slots(bits_of(mask_N))
+    if np.count_nonzero(mask_N) * COPY_BELOW < len(mask_N):
+        return Allowed(layout.subset(slots), None)
+    return Allowed(layout, slots)
 
 
 def top_k(
-    codes_NM: NDArray[np.uint8],
+    parts: Sequence[Part],
     lut_QMK: Float32,
     k: int,
     *,
-    allowed: Int64 | None = None,
     exclude: Int64 | None = None,
     min_score: float | None = None,
+    threads: int | None = None,
+    route: Route = "auto",
 ) -> tuple[Float32, Int64]:
     """The k best items for each query.
 
     Args:
-        codes_NM: uint8 [N, M], the code of each position.
+        parts: what is searched; no id may stand in two of them.
         lut_QMK: float32 [Q, M, K], the table of each query, finite.
         k: how many to return, at least 1; may exceed N.
-        allowed: int64 [n], ascending positions that may be returned; all when None.
-        exclude: int64 [Q], a position that must not be returned to that query, or -1.
+        exclude: int64 [Q], an id that must not be returned to that query, or -1.
         min_score: items that score less are left out.
+        threads: None for one for each CPU.
+        route: how bucketed layouts are read; every way finds the same.
 
     Returns:
-        Scores float32 [Q, k] and positions int64 [Q, k], best first; past the end -inf and -1.
+        Scores float32 [Q, k] and ids int64 [Q, k], best first; past the end -inf and -1.
     """
-    n_queries = lut_QMK.shape[0]
-    scores = np.full((n_queries, k), -np.inf, np.float32)
-    positions = np.full((n_queries, k), -1, np.int64)
-    for query in range(n_queries):
-        left_out = -1 if exclude is None else int(exclude[query])
-        found, where = _top_k_of_one(codes_NM, lut_QMK[query], k, allowed, left_out, min_score)
-        scores[query, : len(found)] = found
-        positions[query, : len(found)] = where
-    return scores, positions
-
-
-def _top_k_of_one(
-    codes_NM: NDArray[np.uint8],
-    lut_MK: Float32,
-    k: int,
-    allowed: Int64 | None,
-    left_out: int,
-    min_score: float | None,
-) -> tuple[Float32, Int64]:
-    """``top_k`` for one query; at most k rows, without padding."""
-    best = np.empty(0, np.float32)
-    where = np.empty(0, np.int64)  # ascending, beside ``best``
-    total = len(codes_NM) if allowed is None else len(allowed)
-    for start in range(0, total, CHUNK):
-        stop = min(start + CHUNK, total)
-        if allowed is None:
-            places = np.arange(start, stop, dtype=np.int64)
-            block = codes_NM[start:stop]
-        else:
-            places = allowed[start:stop]
-            block = codes_NM[places]
-        scores = score(block, lut_MK)
-        keep = places != left_out
-        if min_score is not None:
-            keep &= scores >= min_score
-        if len(best) == k:
-            keep &= scores > best.min()  # a later item with the k-th score has a higher id
-        best = np.concatenate([best, scores[keep]])
-        where = np.concatenate([where, places[keep]])
-        if len(best) > k:
-            chosen = _best_places(best, k)
-            best, where = best[chosen], where[chosen]
-    order = np.argsort(-best, kind="stable")
-    return best[order], where[order]
-
-
-def score(codes_NM: NDArray[np.uint8], lut_MK: Float32) -> Float32:
-    """Score of each code: float32 [N], the sum of its M table entries in the order m = 0..M-1."""
-    scores: Float32 = lut_MK[0][codes_NM[:, 0]]
-    for m in range(1, codes_NM.shape[1]):
-        scores = scores + lut_MK[m][codes_NM[:, m]]
-    return scores
-
-
-def _best_places(scores: Float32, k: int) -> NDArray[np.bool_]:
-    """Mask of the k highest scores; among those equal to the k-th, the first ones."""
-    kth = np.partition(scores, len(scores) - k)[len(scores) - k]
-    chosen: NDArray[np.bool_] = scores > kth
-    ties = np.flatnonzero(scores == kth)
-    chosen[ties[: k - int(chosen.sum())]] = True
-    return chosen
+    layouts = [part.layout if part.allowed is None else part.allowed.layout for part in parts]
+    scores, ids, _ = _native.search(
+        layouts,
+        [part.ids for part in parts],
+        [None if part.allowed is None else part.allowed.slots for part in parts],
+        np.ascontiguousarray(lut_QMK, np.float32),
+        exclude,
+        k,
+        -np.inf if min_score is None else min_score,
+        thread_count(threads),
+        route,
+        level(),
+    )
+    return scores, ids

@@ -1,7 +1,7 @@
 """An immutable snapshot of an index that answers searches, and what a search returns.
 
-A ``Searcher`` holds ids and codes in memory, laid out by ascending id, and reads all else from
-its own version of items.lance, which its lease keeps from being cleaned away.
+A ``Searcher`` holds ids and codes in memory and reads all else from its own version of
+items.lance, which its lease keeps from being cleaned away.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from spherequant.index.faults import reported
 from spherequant.index.filters import matching_ids
 from spherequant.index.header import ITEMS_FOLDER, LEASES_FOLDER, Header
 from spherequant.index.leases import Lease, take_lease
-from spherequant.index.scan import top_k
+from spherequant.index.scan import Part, top_k
+from spherequant.index.segments import follow, read_items
 from spherequant.index.upkeep import GRACE_SECONDS
 from spherequant.quantizer import Codebooks, inner_products, normalise_rows
 
@@ -39,8 +40,11 @@ Int64 = NDArray[np.int64]
 # Queries whose tables are in memory at once: 64 tables of 8 codebooks of 256 are 512 KiB.
 _QUERY_BLOCK = 64
 _CACHED_FILTERS = 64
+# Bytes of cached filters: a bitmap takes an eighth of a byte for each item.
+_CACHED_BYTES = 64 << 20
 _MAX_RESULTS = 50_000_000
 _LOOKUP_KEYS = 2_000
+_LOOKUP_ROWS = 5_000
 _SCAN_ROWS = 8_192
 
 
@@ -139,9 +143,12 @@ class Searcher:
         folder: the index.
         header: its header.
         codebooks: its codebooks.
+        before: a snapshot of an earlier version; then only what changed since is read.
     """
 
-    def __init__(self, folder: Path, header: Header, codebooks: Codebooks) -> None:
+    def __init__(
+        self, folder: Path, header: Header, codebooks: Codebooks, before: Searcher | None = None
+    ) -> None:
         self.header = header
         self._codebooks = codebooks
         items = folder / ITEMS_FOLDER
@@ -150,8 +157,13 @@ class Searcher:
             if lease is not None:
                 weakref.finalize(self, lease.release)
             _check_schema(self._dataset.schema, header, folder)
-            self._ids, self._codes, self._offsets = _load_codes(self._dataset, header)
-        self._filters: OrderedDict[str, NDArray[np.uint8]] = OrderedDict()
+            if before is None:
+                self._items = read_items(self._dataset, codebooks)
+            else:
+                self._items = follow(before._items, self._dataset, codebooks)
+        self._total = len(self._items)
+        self._parts = self._items.parts()
+        self._filters: OrderedDict[str, list[Part]] = OrderedDict()
         self._filters_lock = threading.Lock()
 
     @property
@@ -167,21 +179,20 @@ class Searcher:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of the arrays that the snapshot holds: codes, ids and row offsets."""
-        return self._codes.nbytes + self._ids.nbytes + self._offsets.nbytes
+        """Bytes of the arrays that the snapshot holds: codes, ids, places, what is dead."""
+        return self._items.memory_bytes
 
     @property
     def ids(self) -> Int64:
-        """Ids of all items, int64 [N], ascending, read-only."""
-        return self._ids
+        """Ids of all items, int64 [N], ascending."""
+        return self._items.sorted()[0]
 
-    @property
     def codes(self) -> NDArray[np.uint8]:
-        """Codes of all items, uint8 [N, M], in the order of ``ids``, read-only."""
-        return self._codes
+        """A copy of the codes of all items, uint8 [N, M], in the order of ``ids``."""
+        return self._items.sorted()[1]
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return self._total
 
     def search(
         self,
@@ -217,21 +228,18 @@ class Searcher:
         taken = k if rerank is None else self._check_rerank(rerank, k)
         # More than N cannot be found: the rest of the k columns is padding.
         width = max(1, min(taken, len(self)))
-        allowed = None if where is None else self._allowed(where)
-        left_out = None if exclude is None else self._positions_or_missing(exclude)
+        parts = self._parts if where is None else self._filtered(where)
         scores = np.full((len(query_QD), k), -np.inf, np.float32)
         ids = np.full((len(query_QD), k), -1, np.int64)
         for start in range(0, len(query_QD), _QUERY_BLOCK):
             block = slice(start, start + _QUERY_BLOCK)
-            found, positions = top_k(
-                self._codes,
+            found, found_ids = top_k(
+                parts,
                 self._codebooks.lookup_table(query_QD[block]),
                 width,
-                allowed=allowed,
-                exclude=None if left_out is None else left_out[block],
+                exclude=None if exclude is None else exclude[block],
                 min_score=min_score if rerank is None else None,
             )
-            found_ids = np.where(positions >= 0, self._ids_at(positions), -1)
             if rerank is not None:
                 found, found_ids = self._rerank(query_QD[block], found_ids, min_score)
             columns_filled = min(k, width)
@@ -282,16 +290,7 @@ class Searcher:
             InputError: an id is not in this snapshot.
         """
         wanted = np.unique(np.asarray(ids, np.int64))
-        wanted = wanted[wanted >= 0]
-        positions = self._positions_or_missing(wanted)
-        if len(positions) and positions.min() < 0:
-            raise InputError(f"no item has the id {int(wanted[positions < 0][0])}.")
-        offsets = self._offsets[positions].astype(np.int64)
-        if not len(offsets):
-            return {}
-        with reported("cannot read items of the index"):
-            taken = self._dataset.take(offsets.tolist(), columns=["id", *names])
-            return {int(row["id"]): row for row in taken.to_pylist()}
+        return {int(row["id"]): row for row in self._take(wanted[wanted >= 0], ["id", *names])}
 
     def scan(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Stored columns of every item, in no particular order, in bounded memory."""
@@ -333,45 +332,38 @@ class Searcher:
                 found.update((row["key"], row) for row in rows.to_pylist())
         return found
 
-    def _allowed(self, where: str) -> Int64:
-        """Ascending positions for which the filter is true, from a bounded cache of bitmaps."""
+    def _take(self, ids: Int64, names: list[str]) -> Iterator[dict[str, Any]]:
+        """Stored columns of the items with these ids, in no particular order."""
+        addresses = self._items.addresses(ids)
+        with reported("cannot read items of the index"):
+            for start in range(0, len(addresses), _LOOKUP_ROWS):
+                listed = ", ".join(map(str, addresses[start : start + _LOOKUP_ROWS].tolist()))
+                table = self._dataset.to_table(columns=names, filter=f"_rowaddr IN ({listed})")
+                yield from table.to_pylist()
+
+    def _filtered(self, where: str) -> list[Part]:
+        """What to scan under a filter, from a cache bounded in number and bytes."""
         with self._filters_lock:
-            bits = self._filters.get(where)
-            if bits is not None:
+            parts = self._filters.get(where)
+            if parts is not None:
                 self._filters.move_to_end(where)
-        if bits is None:
-            names = [name for name in self._dataset.schema.names if name != "code"]
-            ids = matching_ids(self._dataset, where, names)
-            mask = np.zeros(len(self), np.bool_)
-            mask[np.searchsorted(self._ids, ids)] = True
-            bits = np.packbits(mask)
-            with self._filters_lock:
-                self._filters[where] = bits
-                while len(self._filters) > _CACHED_FILTERS:
-                    self._filters.popitem(last=False)
-        return np.flatnonzero(np.unpackbits(bits, count=len(self)))
-
-    def _ids_at(self, positions: Int64) -> Int64:
-        if not len(self):
-            return np.full_like(positions, -1)
-        return self._ids[positions]
-
-    def _positions_or_missing(self, ids: Int64) -> Int64:
-        """Position of each id in the layout, -1 where it is not there."""
-        ids = np.asarray(ids, np.int64)
-        if not len(self):
-            return np.full(ids.shape, -1, np.int64)
-        positions = np.minimum(np.searchsorted(self._ids, ids), len(self) - 1)
-        return np.where(self._ids[positions] == ids, positions, -1)
+                return parts
+        names = [name for name in self._dataset.schema.names if name != "code"]
+        parts = self._items.parts(matching_ids(self._dataset, where, names))
+        with self._filters_lock:
+            self._filters[where] = parts
+            held = sum(map(_bytes_of, self._filters.values()))
+            while len(self._filters) > 1 and (
+                len(self._filters) > _CACHED_FILTERS or held > _CACHED_BYTES
+            ):
+                held -= _bytes_of(self._filters.popitem(last=False)[1])
+        return parts
 
     def _kept_vectors(self, ids: Int64) -> Float32:
         """Kept vectors of these items, float32 [n, D]."""
-        offsets = self._offsets[self._positions_or_missing(ids)].astype(np.int64)
-        with reported("cannot read items of the index"):
-            taken = self._dataset.take(offsets.tolist(), columns=["vector"])["vector"]
-            halves = taken.combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        vectors: Float32 = halves.astype(np.float32).reshape(-1, self.header.dim)
-        return vectors
+        rows = {row["id"]: row["vector"] for row in self._take(ids, ["id", "vector"])}
+        vectors = np.array([rows[i] for i in ids.tolist()], np.float16)
+        return vectors.astype(np.float32)
 
     def _check_rerank(self, rerank: int, k: int) -> int:
         if not self.header.keep_vectors:
@@ -426,33 +418,8 @@ def _check_schema(schema: Any, header: Header, folder: Path) -> None:
     )
 
 
-def _load_codes(
-    dataset: Any, header: Header
-) -> tuple[Int64, NDArray[np.uint8], NDArray[np.uint32 | np.uint64]]:
-    """Ids int64 [N] ascending, codes uint8 [N, M] and row offsets [N], read in batches."""
-    total = dataset.count_rows()
-    ids = np.empty(total, np.int64)
-    codes = np.empty((total, header.n_codebooks), np.uint8)
-    done = 0
-    for batch in dataset.to_batches(columns=["id", "code"], scan_in_order=True):
-        rows = slice(done, done + batch.num_rows)
-        ids[rows] = batch["id"].to_numpy()
-        codes[rows] = batch["code"].flatten().to_numpy().reshape(-1, header.n_codebooks)
-        done = rows.stop
-    if done != total:
-        raise FormatError(f"items.lance holds {done} items where {total} were announced.")
-    if total and codes.max() >= header.n_codewords:
-        raise FormatError(
-            f"items.lance holds a code of {codes.max()}, but there are {header.n_codewords} "
-            "codewords; restore the folder from a copy."
-        )
-    offsets = np.argsort(ids, kind="stable").astype(np.min_scalar_type(max(total, 2**16)))
-    # One column of codes is read at a time, so columns are kept together.
-    laid_out = np.asfortranarray(codes[offsets])
-    ids = ids[offsets]
-    for array in (ids, laid_out, offsets):
-        array.flags.writeable = False
-    return ids, laid_out, offsets
+def _bytes_of(parts: list[Part]) -> int:
+    return sum(0 if part.allowed is None else part.allowed.memory_bytes for part in parts)
 
 
 def _count(name: str, value: object) -> int:

@@ -1,0 +1,31 @@
+# The kernels: they know nothing of Python.
+find_package(Threads REQUIRED)
+
+set(native ${CMAKE_CURRENT_LIST_DIR})
+add_library(spherequant_kernels STATIC
+  ${native}/encode.cpp
+  ${native}/scan/byte_tables.cpp
+  ${native}/scan/layout.cpp
+  ${native}/scan/levels.cpp
+  ${native}/scan/portable.cpp
+  ${native}/scan/search.cpp)
+
+# One file an instruction set, with its flags: all others must run everywhere.
+function(add_level file)
+  target_sources(spherequant_kernels PRIVATE ${native}/scan/${file})
+  set_source_files_properties(${native}/scan/${file} PROPERTIES COMPILE_OPTIONS "${ARGN}")
+endfunction()
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  add_level(avx2.cpp -mavx2)
+  add_level(avx512bw.cpp -mavx512f -mavx512bw)
+  add_level(avx512vbmi.cpp -mavx512f -mavx512bw -mavx512vbmi)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
+  add_level(neon.cpp)
+endif()
+
+set_target_properties(spherequant_kernels PROPERTIES POSITION_INDEPENDENT_CODE ON)
+target_compile_features(spherequant_kernels PUBLIC cxx_std_20)
+target_include_directories(spherequant_kernels PUBLIC ${native})
+# One order of operations on every machine: a product and a sum are never fused.
+target_compile_options(spherequant_kernels PRIVATE -O3 -ffp-contract=off -Wall -Wextra)
+target_link_libraries(spherequant_kernels PUBLIC Threads::Threads)

@@ -1,0 +1,34 @@
+// A query's float table as bytes, for ByteScan.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace spherequant {
+
+// What the bound needs of a float table lut[m, c], M codebooks of K codewords.
+struct TableExtremes {
+  float best[16];     // max over c of lut[m, c]
+  double best_sum;    // sum over m of best[m]
+  double magnitude;   // sum over m of max over c of |lut[m, c]|
+};
+
+TableExtremes extremes_of(const float* lut_MK, std::size_t m, std::size_t k);
+
+// The largest total deficit that an item of score `threshold` or more can have.
+//
+// With d_m[c] = best[m] - lut[m, c] >= 0, an item of codes b has the exact score
+// sum(best) - sum_m d_m[b_m]. Its float32 score, M - 1 additions each rounded to a relative error
+// of 2^-24, differs from the exact one by less than (M + 1) * 2^-23 * magnitude. So an item whose
+// float32 score reaches the threshold has a total deficit of at most
+//   T = best_sum - threshold + (M + 1) * 2^-23 * magnitude.
+double largest_deficit(const TableExtremes& extremes, std::size_t m, float threshold);
+
+// Fills tables[M][256] so that no item with a total deficit of at most T adds up to 255 or more:
+// entry = floor(d * 254 / T) with the quotient rounded down, at most 255. Since floor never rounds
+// up, the entries of such an item add up to at most 254. If T is too small to divide by, an entry
+// is 0 where d <= T and 255 elsewhere, which holds for every T. Codewords from K on get 255.
+void fill_tables(const float* lut_MK, std::size_t m, std::size_t k, const TableExtremes& extremes,
+                 double largest, std::uint8_t* tables);
+
+}  // namespace spherequant

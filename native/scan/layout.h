@@ -1,0 +1,123 @@
+// Codes arranged for scanning.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "scan/byte_scan.h"
+
+namespace spherequant {
+
+// Memory that starts on a cache line, in large pages where the system has them.
+class AlignedBytes {
+ public:
+  explicit AlignedBytes(std::size_t size);
+  std::uint8_t* data() const { return bytes_.get(); }
+  std::size_t size() const { return size_; }
+
+ private:
+  struct Free {
+    void operator()(std::uint8_t* bytes) const;
+  };
+  std::size_t size_;
+  std::unique_ptr<std::uint8_t, Free> bytes_;
+};
+
+// The two codebooks by whose codewords items are put into buckets.
+struct BucketBooks {
+  std::size_t first;
+  std::size_t second;  // the same as `first` where there is one codebook only
+};
+
+// N codes of M bytes in transposed blocks of 64 (byte_scan.h). Immutable once built.
+//
+// An item has a position, by which results are told, and a slot, where it lies. Flat: slot and
+// position are one. Bucketed: items that share the codewords of two codebooks lie together, in
+// order of position, and `order` gives the position of each slot.
+class Layout {
+ public:
+  // Positions are held in 32 bits.
+  static constexpr std::size_t kMaxItems = 0xFFFFFFFFU;
+
+  std::size_t size() const { return n_; }
+  std::size_t n_codebooks() const { return m_; }
+  std::size_t n_codewords() const { return k_; }
+  std::size_t n_blocks() const { return (n_ + kBlock - 1) / kBlock; }
+  std::size_t memory_bytes() const;
+
+  const std::uint8_t* block(std::size_t b) const { return codes_.data() + b * m_ * kBlock; }
+  std::uint64_t position(std::size_t slot) const { return order_.empty() ? slot : order_[slot]; }
+
+  // Positions are below this: N, but for a subset, whose positions are those of the whole.
+  std::size_t positions() const { return positions_; }
+  bool whole() const { return positions_ == n_; }
+  bool bucketed() const { return !starts_.empty(); }
+  // Whether all items of a bucket have the same code.
+  bool lists() const { return bucketed() && m_ <= 2; }
+  BucketBooks books() const { return books_; }
+  // The slots of the bucket of codewords (a, b) are start(a, b) .. end(a, b) - 1.
+  std::size_t start(std::size_t a, std::size_t b) const { return starts_[a * row_ + b]; }
+  std::size_t end(std::size_t a, std::size_t b) const { return starts_[a * row_ + b + 1]; }
+  // Buckets of a row: K, or 1 where there is one codebook.
+  std::size_t row() const { return row_; }
+
+  // The codes of all items by position: codes[N, M]. Not for a subset.
+  void read(std::uint8_t* codes_NM) const;
+
+  // One bit a slot from one bit a position, n_blocks() words each.
+  void to_slots(const std::uint64_t* by_position, std::uint64_t* by_slot) const;
+
+  // A flat layout of the slots whose bits are set; their positions stay what they were.
+  std::unique_ptr<Layout> subset(const std::uint64_t* by_slot) const;
+
+ private:
+  friend class LayoutBuilder;
+  Layout(std::size_t n, std::size_t m, std::size_t k);
+
+  std::size_t n_, m_, k_;
+  std::size_t positions_;
+  AlignedBytes codes_;
+  std::vector<std::uint32_t> order_;
+  BucketBooks books_{};
+  std::size_t row_ = 0;
+  std::vector<std::uint32_t> starts_;
+};
+
+// Builds a layout from codes that come in batches, in order of position, without holding them.
+// For a bucketed layout the codes come twice: first to be counted, then to be placed. All codes
+// must be below K, and no more than n may come.
+class LayoutBuilder {
+ public:
+  LayoutBuilder(std::size_t n, std::size_t m, std::size_t k, const BucketBooks* books);
+
+  std::size_t size() const { return layout_->size(); }
+  std::size_t n_codebooks() const { return layout_->n_codebooks(); }
+  std::size_t n_codewords() const { return layout_->n_codewords(); }
+
+  // Whether codes are still to be counted.
+  bool counting() const { return counting_; }
+  std::size_t counted() const { return counted_; }
+  void count(const std::uint8_t* codes_NM, std::size_t n);
+
+  std::size_t placed() const { return placed_; }
+  // False, and nothing placed, if these codes were not counted.
+  bool place(const std::uint8_t* codes_NM, std::size_t n, std::size_t threads);
+
+  // The layout, once; requires that all n codes were placed.
+  std::unique_ptr<Layout> finish() { return std::move(layout_); }
+
+ private:
+  std::size_t bucket(const std::uint8_t* code) const;
+  void start_placing();
+
+  std::unique_ptr<Layout> layout_;
+  bool counting_ = false;
+  std::size_t counted_ = 0;
+  std::size_t placed_ = 0;
+  std::vector<std::uint32_t> next_;  // of each bucket, the slot of its next item
+};
+
+}  // namespace spherequant

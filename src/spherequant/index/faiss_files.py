@@ -1,0 +1,144 @@
+"""Our codes and codebooks as a FAISS index, and back.
+
+FAISS scores them as we do, within rounding. Both kinds can only be searched: FAISS's own encoders
+would make other codes of a vector, and neither kind knows our filters, keys or metadata; ids are
+ours. (FAISS: Douze et al., "The Faiss library", arXiv:2401.08281.)
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from spherequant.errors import FormatError, SpherequantError
+from spherequant.quantizer import Codebooks
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# residual: IndexResidualQuantizer, whose table is ours. lifted: a product quantizer over M copies
+# of the query side by side, about 2.5 times as fast to search, with a transform of M D^2 floats.
+Kind = Literal["residual", "lifted"]
+KINDS: tuple[Kind, ...] = ("residual", "lifted")
+
+_FAISS_CODEWORDS = 256  # FAISS stores 8 bits a codebook; books of fewer are filled up with zeros
+
+
+def write_faiss(
+    path: str | os.PathLike[str],
+    codebooks: Codebooks,
+    ids_N: NDArray[np.int64],
+    codes_NM: NDArray[np.uint8],
+    kind: Kind = "residual",
+) -> None:
+    """Write an index that ``faiss.read_index`` reads, by inner product.
+
+    Args:
+        path: the file to write; replaced whole or not at all.
+        codebooks: M codebooks of D dimensions.
+        ids_N: int64 [N], told by FAISS as the results.
+        codes_NM: uint8 [N, M].
+        kind: which of FAISS's indexes.
+
+    Raises:
+        SpherequantError: FAISS is not installed, or the file cannot be written.
+    """
+    faiss = _faiss()
+    books = _padded(codebooks)
+    inner = _residual(faiss, books) if kind == "residual" else _product(faiss, books)
+    index = inner if kind == "residual" else _tiled(faiss, inner, *books.shape[::2])
+    whole = faiss.IndexIDMap(index)  # must be empty when it is made
+    if len(codes_NM):
+        inner.add_sa_codes(np.ascontiguousarray(codes_NM, np.uint8))
+    faiss.copy_array_to_vector(np.ascontiguousarray(ids_N, np.int64), whole.id_map)
+    whole.ntotal = index.ntotal = inner.ntotal
+    path = Path(path)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        faiss.write_index(whole, str(unfinished))
+        unfinished.replace(path)
+    except (RuntimeError, OSError) as error:
+        unfinished.unlink(missing_ok=True)
+        raise SpherequantError(f"cannot write {path}: {error}") from error
+
+
+def read_faiss(
+    path: str | os.PathLike[str],
+) -> tuple[Codebooks, NDArray[np.int64], NDArray[np.uint8]]:
+    """Read back what ``write_faiss`` wrote.
+
+    Returns:
+        Codebooks, ids int64 [N] and codes uint8 [N, M]. Codebooks written with fewer than 256
+        codewords come back with 256, the added ones zero and used by no code.
+
+    Raises:
+        FormatError: no such file, or a FAISS index of another making.
+        SpherequantError: FAISS is not installed.
+    """
+    faiss = _faiss()
+    try:
+        whole = faiss.read_index(str(path))
+    except RuntimeError as error:
+        raise FormatError(f"{path} cannot be read as a FAISS index") from error
+    if not isinstance(whole, faiss.IndexIDMap):
+        raise FormatError(f"{path} is a FAISS index, but not one that spherequant exported")
+    ids = faiss.vector_to_array(whole.id_map)
+    index = faiss.downcast_index(whole.index)
+    if isinstance(index, faiss.IndexResidualQuantizer):
+        m, d = index.rq.M, index.d
+        flat = faiss.vector_to_array(index.rq.codebooks)
+    elif isinstance(index, faiss.IndexPreTransform):
+        d = index.d
+        index = faiss.downcast_index(index.index)
+        m = index.pq.M
+        flat = faiss.vector_to_array(index.pq.centroids)
+    else:
+        raise FormatError(f"{path} is a FAISS index, but not one that spherequant exported")
+    if len(flat) != m * _FAISS_CODEWORDS * d:
+        raise FormatError(f"{path} is a FAISS index, but not one that spherequant exported")
+    codes = faiss.vector_to_array(index.codes).reshape(-1, m)
+    return Codebooks(flat.reshape(m, _FAISS_CODEWORDS, d)), ids, codes
+
+
+def _padded(codebooks: Codebooks) -> NDArray[np.float32]:
+    m, k, d = codebooks.array.shape
+    books = np.zeros((m, _FAISS_CODEWORDS, d), np.float32)
+    books[:, :k] = codebooks.array
+    return books
+
+
+def _residual(faiss: Any, books_MKD: NDArray[np.float32]) -> Any:
+    m, _, d = books_MKD.shape
+    search_type = faiss.AdditiveQuantizer.ST_LUT_nonorm
+    index = faiss.IndexResidualQuantizer(d, m, 8, faiss.METRIC_INNER_PRODUCT, search_type)
+    faiss.copy_array_to_vector(books_MKD.ravel(), index.rq.codebooks)
+    index.rq.is_trained = index.is_trained = True
+    return index
+
+
+def _product(faiss: Any, books_MKD: NDArray[np.float32]) -> Any:
+    m, _, d = books_MKD.shape
+    index = faiss.IndexPQ(m * d, m, 8, faiss.METRIC_INNER_PRODUCT)
+    faiss.copy_array_to_vector(books_MKD.ravel(), index.pq.centroids)
+    index.is_trained = True
+    return index
+
+
+def _tiled(faiss: Any, product: Any, m: int, d: int) -> Any:
+    tile = faiss.LinearTransform(d, m * d, False)
+    faiss.copy_array_to_vector(np.tile(np.eye(d, dtype=np.float32), (m, 1)).ravel(), tile.A)
+    tile.is_trained = True
+    return faiss.IndexPreTransform(tile, product)
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ImportError as error:
+        raise SpherequantError(
+            "FAISS is not installed: pip install 'spherequant[faiss]'."
+        ) from error
+    return faiss

@@ -1,0 +1,162 @@
+"""A snapshot that follows the index finds what one that reads everything anew finds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from spherequant.errors import InputError
+from spherequant.index import Index, segments
+from spherequant.index.upkeep import tidy
+
+
+@pytest.fixture
+def codebooks_MKD():
+    return np.random.default_rng(0).normal(size=(3, 16, 16)).astype(np.float32)
+
+
+@pytest.fixture
+def pair(tmp_path, codebooks_MKD):
+    """A writer and a reader of one index."""
+    from spherequant.quantizer import Codebooks
+
+    with Index.create(tmp_path / "index", Codebooks(codebooks_MKD)) as writer:
+        add(writer, 0, 300)
+        with Index.open(tmp_path / "index") as reader:
+            assert len(reader) == 300
+            yield writer, reader
+
+
+def add(index, first, last, seed=0):
+    codes = np.random.default_rng([seed, first]).integers(0, 16, (last - first, 3), np.uint8)
+    index.add([f"k{i}" for i in range(first, last)], codes=codes, labels=["a"] * (last - first))
+
+
+def assert_follows(reader):
+    """The reader, having followed, equals a snapshot that read everything."""
+    queries = np.random.default_rng(1).normal(size=(3, 16))
+    reader.refresh()
+    followed = reader.searcher
+    with Index.open(reader.folder) as anew:
+        assert len(reader) == len(anew)
+        assert np.array_equal(followed.ids, anew.searcher.ids)
+        assert np.array_equal(followed.codes(), anew.searcher.codes())
+        for where in (None, "id % 3 = 1", "id < 4", "array_has(labels, 'b')"):
+            one = reader.search(vectors=queries, k=40, where=where)
+            other = anew.search(vectors=queries, k=40, where=where)
+            assert np.array_equal(one.ids, other.ids)
+            assert np.array_equal(one.scores, other.scores)
+            assert one.keys == other.keys
+        keys = [f"k{i}" for i in (0, 7, 299, 310)]
+        for one, other in zip(reader.get(keys), anew.get(keys), strict=True):
+            assert (one is None) == (other is None)
+            assert one is None or (one.id == other.id and np.array_equal(one.code, other.code))
+
+
+def test_random_histories(pair, monkeypatch):
+    writer, reader = pair
+    monkeypatch.setattr(segments, "_LEAST_TAIL", 60)
+    rng = np.random.default_rng(2)
+    full_reads = []
+    real = segments.read_items
+    monkeypatch.setattr(segments, "read_items", lambda *a: full_reads.append(1) or real(*a))
+    steps = 60
+    for step in range(steps):
+        first = int(rng.integers(0, 400))
+        last = first + int(rng.integers(1, 12))
+        match rng.integers(0, 4):
+            case 0 | 1:
+                add(writer, first, last, seed=step)  # new ones, and others that change
+            case 2:
+                writer.remove([f"k{i}" for i in range(first, last)])
+            case 3 if step % 3 == 0:
+                tidy(writer.folder / "items.lance", writer.folder / "leases", grace_seconds=0)
+            case _:
+                writer.add([f"k{first}"], codes=[[1, 2, 3]], labels=["b"])
+        if rng.random() < 0.7:
+            assert_follows(reader)
+    assert_follows(reader)
+    assert len(full_reads) < steps / 2
+
+
+@pytest.fixture
+def _no_full_read(pair, monkeypatch):
+    def forbidden(*_):
+        raise AssertionError("everything was read anew")
+
+    monkeypatch.setattr(segments, "read_items", forbidden)
+
+
+@pytest.mark.usefixtures("_no_full_read")
+def test_only_what_changed_is_read(pair, monkeypatch):
+    writer, reader = pair
+    seen = []
+    real = segments._read_fragments
+
+    def counted(dataset, fragments, columns):
+        table = real(dataset, fragments, columns)
+        seen.append((columns, table.num_rows))
+        return table
+
+    monkeypatch.setattr(segments, "_read_fragments", counted)
+    add(writer, 300, 305)
+    reader.refresh()
+    assert seen == [(["id"], 0), (["id", "code"], 5)]
+    seen.clear()
+    writer.remove(["k302"])
+    reader.refresh()
+    assert seen == [(["id"], 4), (["id", "code"], 0)]
+    assert len(reader) == 304
+    assert reader.get(["k302"]) == [None]
+    assert reader.get(["k304"])[0].id == 304
+
+
+@pytest.mark.usefixtures("_no_full_read")
+def test_a_changed_item_keeps_its_place_among_ties(pair):
+    writer, reader = pair
+    writer.add(["k5", "k299", "new"], codes=[[9, 9, 9]] * 3)
+    reader.refresh()
+    best = reader.codebooks.decode([[9, 9, 9]])
+    found = reader.search(vectors=best, k=300)
+    tied = found.ids[0][found.scores[0] == found.scores[0][found.ids[0] == 300][0]]
+    assert [i for i in tied.tolist() if i in (5, 299, 300)] == [5, 299, 300]
+
+
+@pytest.mark.usefixtures("_no_full_read")
+def test_a_snapshot_stays_as_it_was(pair):
+    writer, reader = pair
+    before = reader.searcher
+    ids = before.ids.copy()
+    writer.remove(["k1"])
+    add(writer, 300, 310)
+    reader.refresh()
+    assert reader.searcher is not before
+    assert np.array_equal(before.ids, ids)
+    assert before.rows([1], ["key"]) == {1: {"id": 1, "key": "k1"}}
+    with pytest.raises(InputError, match="id 1"):
+        reader.searcher.rows([1], ["key"])
+
+
+def test_a_long_tail_is_merged(pair, monkeypatch):
+    writer, reader = pair
+    monkeypatch.setattr(segments, "_LEAST_TAIL", 20)
+    add(writer, 300, 340)
+    assert_follows(reader)
+    assert len(reader.searcher._items.segments) == 1
+
+
+def test_many_dead_items_are_dropped(pair):
+    writer, reader = pair
+    writer.remove([f"k{i}" for i in range(200)])
+    assert_follows(reader)
+    assert len(reader.searcher._items.segments[0].ids) == 100
+
+
+def test_an_index_that_was_emptied_and_filled(pair):
+    writer, reader = pair
+    writer.remove([f"k{i}" for i in range(300)])
+    assert_follows(reader)
+    assert len(reader) == 0
+    assert (reader.search(vectors=np.ones(16)).ids == -1).all()
+    add(writer, 0, 3)
+    assert_follows(reader)

@@ -1,0 +1,152 @@
+// Runs every kernel on random input, compared with the plainest code that does the same. Built with
+// sanitizers by test_sanitizers.py; exits with 1 at the first difference.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "encode.h"
+#include "scan/levels.h"
+#include "scan/search.h"
+
+using namespace spherequant;
+
+namespace {
+
+struct Item {
+  float score;
+  std::int64_t position;
+};
+
+std::vector<Item> brute_force(const std::vector<std::uint8_t>& codes, std::size_t n, std::size_t m,
+                              std::size_t k, const float* lut, const std::vector<bool>& mask,
+                              std::int64_t excluded, float least) {
+  std::vector<Item> items;
+  for (std::size_t i = 0; i < n; ++i) {
+    float score = lut[codes[i * m]];
+    for (std::size_t j = 1; j < m; ++j) score += lut[j * k + codes[i * m + j]];
+    const auto position = static_cast<std::int64_t>(i);
+    if (mask[i] && position != excluded && score >= least) items.push_back({score, position});
+  }
+  std::stable_sort(items.begin(), items.end(),
+                   [](const Item& a, const Item& b) { return a.score > b.score; });
+  return items;
+}
+
+std::unique_ptr<Layout> lay_out(const std::vector<std::uint8_t>& codes, std::size_t n,
+                                std::size_t m, std::size_t k, const BucketBooks* books) {
+  LayoutBuilder builder(n, m, k, books);
+  const std::size_t half = n / 2;
+  if (builder.counting()) {
+    builder.count(codes.data(), half);
+    builder.count(codes.data() + half * m, n - half);
+  }
+  if (!builder.place(codes.data(), half, 2) || !builder.place(codes.data() + half * m, n - half, 2)) {
+    std::puts("codes were not placed");
+    std::exit(1);
+  }
+  return builder.finish();
+}
+
+void check_search(std::mt19937& random) {
+  const auto below = [&](std::size_t bound) { return random() % bound; };
+  const std::size_t n = below(4) == 0 ? below(70) : below(60000);
+  const std::size_t m = 1 + below(16);
+  const std::size_t k = 1 + below(256);
+  const std::size_t results = 1 + below(below(3) == 0 ? 2000 : 20);
+  const std::size_t queries = 1 + below(5);
+  std::vector<std::uint8_t> codes(n * m);
+  const std::size_t spread = 1 + below(k);
+  for (std::uint8_t& code : codes) code = static_cast<std::uint8_t>(below(below(3) == 0 ? k : spread));
+  std::vector<float> lut(queries * m * k);
+  std::normal_distribution<float> normal;
+  const bool coarse = below(2) == 0;
+  for (float& value : lut) value = coarse ? std::round(normal(random)) : normal(random);
+  std::vector<bool> mask(n, true);
+  if (below(2) == 0) {
+    for (std::size_t i = 0; i < n; ++i) mask[i] = below(3) == 0;
+  }
+  std::vector<std::uint64_t> bits((n + 63) / 64);
+  for (std::size_t i = 0; i < n; ++i) bits[i / 64] |= std::uint64_t{mask[i]} << i % 64;
+  std::vector<std::int64_t> excluded(queries);
+  for (auto& position : excluded) position = static_cast<std::int64_t>(below(n + 1)) - 1;
+
+  const BucketBooks books{below(m), 0};
+  BucketBooks chosen = books;
+  if (m > 1) chosen.second = (books.first + 1) % m;
+  const auto flat = lay_out(codes, n, m, k, nullptr);
+  const auto bucketed = lay_out(codes, n, m, k, &chosen);
+  SearchOptions options{.k = results};
+  if (below(3) == 0) options.min_score = normal(random);
+  options.threads = 1 + below(3);
+  std::vector<const ByteScan*> levels(available_levels().begin(), available_levels().end());
+  levels.push_back(nullptr);
+  options.scan = levels[below(levels.size())];
+  options.route = static_cast<Route>(below(3));
+  for (const Layout* layout : {flat.get(), bucketed.get()}) {
+    std::vector<std::uint64_t> slots(bits.size());
+    layout->to_slots(bits.data(), slots.data());
+    const auto few = layout->subset(slots.data());
+    for (const Part part : {Part{layout, nullptr, slots.data()}, Part{few.get(), nullptr, nullptr}}) {
+      std::vector<float> scores(queries * results);
+      std::vector<std::int64_t> positions(queries * results);
+      std::vector<std::uint64_t> visited(queries);
+      search({&part, 1}, lut.data(), queries, excluded.data(), options, scores.data(),
+             positions.data(), visited.data());
+      for (std::size_t q = 0; q < queries; ++q) {
+        const auto expected = brute_force(codes, n, m, k, lut.data() + q * m * k, mask,
+                                          excluded[q], options.min_score);
+        for (std::size_t i = 0; i < results; ++i) {
+          const std::size_t at = q * results + i;
+          const std::int64_t wanted = i < expected.size() ? expected[i].position : -1;
+          if (positions[at] != wanted || (wanted >= 0 && scores[at] != expected[i].score)) {
+            std::printf("n %zu m %zu k %zu results %zu query %zu rank %zu: %lld, not %lld\n", n, m,
+                        k, results, q, i, static_cast<long long>(positions[at]),
+                        static_cast<long long>(wanted));
+            std::exit(1);
+          }
+        }
+      }
+    }
+  }
+}
+
+// Encodes sums of codewords that are orthogonal over codebooks: the best code of each is known.
+void check_encode(std::mt19937& random) {
+  const std::size_t m = 1 + random() % 4;
+  const std::size_t k = 1 + random() % 40;
+  const std::size_t n = random() % 300;
+  const std::size_t d = m * k;
+  std::vector<float> books(m * k * d);
+  for (std::size_t c = 0; c < m * k; ++c) books[c * d + c] = 1.0F;
+  const EncodingTables tables(books.data(), m, k, d, 2);
+  std::vector<std::uint8_t> wanted(n * m);
+  std::vector<float> x(n * d);
+  for (std::size_t i = 0; i < n; ++i) {
+    for (std::size_t j = 0; j < m; ++j) {
+      wanted[i * m + j] = static_cast<std::uint8_t>(random() % k);
+      x[i * d + j * k + wanted[i * m + j]] = 1.0F;
+    }
+  }
+  std::vector<std::uint8_t> codes(n * m);
+  tables.encode(x.data(), codes.data(), n, 1 + random() % 20, random() % 4, 2);
+  if (codes != wanted) {
+    std::printf("m %zu k %zu n %zu: encoded wrongly\n", m, k, n);
+    std::exit(1);
+  }
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  const int rounds = count > 1 ? std::atoi(arguments[1]) : 100;
+  for (int round = 0; round < rounds; ++round) {
+    std::mt19937 random(static_cast<std::mt19937::result_type>(round));
+    check_search(random);
+    check_encode(random);
+  }
+  std::printf("%d rounds\n", rounds);
+}
