@@ -34,7 +34,9 @@ inline __m512i look_up(const Table& table, __m512i codes, __mmask64 upper, __mma
 template <std::size_t Q, std::size_t G, bool Cold>
 inline void add_up(const std::uint8_t* blocks, std::size_t m, const std::uint8_t* const* tables,
                    __m512i (&sums)[Q][G]) {
+#pragma GCC unroll 2
   for (std::size_t q = 0; q < Q; ++q) {
+#pragma GCC unroll 8
     for (std::size_t g = 0; g < G; ++g) sums[q][g] = _mm512_setzero_si512();
   }
   for (std::size_t j = 0; j < m; ++j) {
@@ -53,14 +55,17 @@ inline void add_up(const std::uint8_t* blocks, std::size_t m, const std::uint8_t
   }
 }
 
-// Appends the blocks whose sums are not all saturated.
+// Appends the blocks whose sums are not all saturated. Loops over sums are unrolled, or the sums
+// would have to lie in memory.
 template <std::size_t G>
 inline std::size_t append(const __m512i (&sums)[G], std::size_t first, Candidates* found,
                           std::size_t size) {
   const __m512i full = _mm512_set1_epi8(-1);
   __m512i least = sums[0];
+#pragma GCC unroll 8
   for (std::size_t g = 1; g < G; ++g) least = _mm512_min_epu8(least, sums[g]);
   if (_mm512_cmpneq_epi8_mask(least, full) == 0) [[likely]] return size;
+#pragma GCC unroll 8
   for (std::size_t g = 0; g < G; ++g) {
     const __mmask64 lanes = _mm512_cmpneq_epi8_mask(sums[g], full);
     if (lanes != 0) found[size++] = {lanes, first + g};
@@ -69,10 +74,11 @@ inline std::size_t append(const __m512i (&sums)[G], std::size_t first, Candidate
 }
 
 template <std::size_t Q, std::size_t G, bool Cold>
-inline void scan_group(const Blocks& blocks, std::size_t first, const std::uint8_t* const* tables,
+__attribute__((always_inline)) inline void scan_group(const Blocks& blocks, std::size_t first, const std::uint8_t* const* tables,
                        Candidates* const* found, std::size_t* sizes) {
   __m512i sums[Q][G];
   add_up<Q, G, Cold>(blocks.first + first * blocks.m * kBlock, blocks.m, tables, sums);
+#pragma GCC unroll 2
   for (std::size_t q = 0; q < Q; ++q) sizes[q] = append<G>(sums[q], first, found[q], sizes[q]);
 }
 
