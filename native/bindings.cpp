@@ -115,14 +115,15 @@ void check_codes(const LayoutBuilder& builder, const ByteMatrix& codes, std::siz
 }
 
 void count(LayoutBuilder& builder, ByteMatrix codes) {
-  require(builder.counting(), "there is nothing to count");
+  require(!builder.finished() && builder.counting(), "there is nothing to count");
   check_codes(builder, codes, builder.counted());
   nb::gil_scoped_release release;
   builder.count(codes.data(), codes.shape(0));
 }
 
 void place(LayoutBuilder& builder, ByteMatrix codes, std::size_t threads) {
-  require(!builder.counting(), "all codes must be counted before one is placed");
+  require(!builder.finished() && !builder.counting(),
+          "codes are placed when all are counted and before the layout is taken");
   require(threads >= 1, "threads must be at least 1");
   check_codes(builder, codes, builder.placed());
   nb::gil_scoped_release release;
@@ -133,6 +134,7 @@ void place(LayoutBuilder& builder, ByteMatrix codes, std::size_t threads) {
 }
 
 std::unique_ptr<Layout> finish(LayoutBuilder& builder) {
+  require(!builder.finished(), "the layout was taken already");
   require(!builder.counting() && builder.placed() == builder.size(),
           "fewer codes were placed than were announced");
   return builder.finish();

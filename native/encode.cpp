@@ -1,12 +1,11 @@
 #include "encode.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <system_error>
-#include <thread>
+
+#include "threads.h"
 
 // The same source compiled once for each width, chosen when the module is loaded. Only the width
 // differs: the order of operations is in the source, and -ffp-contract=off keeps products and sums
@@ -50,22 +49,9 @@ std::size_t useful_threads(std::size_t n, std::size_t threads) {
 template <class Work>
 void for_rows(std::size_t n, std::size_t threads, const Work& work) {
   const std::size_t ranges = (n + kRowsAtATime - 1) / kRowsAtATime;
-  threads = useful_threads(n, threads);
-  std::atomic<std::size_t> next{0};
-  const auto run = [&](std::size_t thread) {
-    for (std::size_t i = next++; i < ranges; i = next++) {
-      work(i * kRowsAtATime, std::min(n, (i + 1) * kRowsAtATime), thread);
-    }
-  };
-  std::vector<std::thread> others;
-  others.reserve(threads);
-  try {
-    for (std::size_t t = 1; t < threads; ++t) others.emplace_back(run, t);
-  } catch (const std::system_error&) {
-    // No more threads to be had: those that started, and this one, do all the work.
-  }
-  run(0);
-  for (std::thread& other : others) other.join();
+  for_each_task(ranges, threads, [&](std::size_t i, std::size_t thread) {
+    work(i * kRowsAtATime, std::min(n, (i + 1) * kRowsAtATime), thread);
+  });
 }
 
 // y_KD as columns: [D, lines], padded with zeros.

@@ -6,31 +6,15 @@
 // up to c / 16, and their xor is the entry. Each half of the codes starts anew, with signed bytes.
 #include <immintrin.h>
 
-#include "byte_scan.h"
+#include "scan/differences.h"
 
 namespace spherequant {
 namespace {
 
-constexpr std::size_t kMaxCodebooks = 16;
-constexpr std::size_t kPart = 16;
-constexpr std::size_t kHalf = kTableSize / 2;
 constexpr std::size_t kLanes = 32;
 
 // After so many codebooks the items of a register are often all out of reach.
 constexpr std::size_t kFirstCheck = 2;
-
-struct alignas(32) Differences {
-  std::uint8_t entry[kMaxCodebooks * kTableSize];
-};
-
-void differ(const std::uint8_t* tables, std::size_t m, Differences& out) {
-  for (std::size_t start = 0; start < m * kTableSize; start += kHalf) {
-    for (std::size_t i = 0; i < kPart; ++i) out.entry[start + i] = tables[start + i];
-    for (std::size_t i = kPart; i < kHalf; ++i) {
-      out.entry[start + i] = tables[start + i] ^ tables[start + i - kPart];
-    }
-  }
-}
 
 inline __m256i part(const std::uint8_t* table, std::size_t h) {
   return _mm256_broadcastsi128_si256(

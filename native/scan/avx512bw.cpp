@@ -2,31 +2,16 @@
 // once.
 #include <immintrin.h>
 
-#include "byte_scan.h"
+#include "scan/block_by_block.h"
+#include "scan/differences.h"
 
 namespace spherequant {
 namespace {
 
-constexpr std::size_t kMaxCodebooks = 16;
-constexpr std::size_t kPart = 16;
-constexpr std::size_t kHalf = kTableSize / 2;
 constexpr int kXorOfThree = 0x96;
 
 // After so many codebooks the items of a block are often all out of reach.
 constexpr std::size_t kFirstCheck = 3;
-
-struct alignas(64) Differences {
-  std::uint8_t entry[kMaxCodebooks * kTableSize];
-};
-
-void differ(const std::uint8_t* tables, std::size_t m, Differences& out) {
-  for (std::size_t start = 0; start < m * kTableSize; start += kHalf) {
-    for (std::size_t i = 0; i < kPart; ++i) out.entry[start + i] = tables[start + i];
-    for (std::size_t i = kPart; i < kHalf; ++i) {
-      out.entry[start + i] = tables[start + i] ^ tables[start + i - kPart];
-    }
-  }
-}
 
 // Part h of a table for 64 codes.
 inline __m512i part(const std::uint8_t* table, std::size_t h, __m512i codes) {
@@ -64,22 +49,11 @@ std::uint64_t candidates(const std::uint8_t* block, std::size_t m, const std::ui
 std::size_t one(const Blocks& blocks, const std::uint8_t* tables, Candidates* found) {
   Differences differences;
   differ(tables, blocks.m, differences);
-  std::size_t size = 0;
-  for (std::size_t b = 0; b < blocks.count; ++b) {
-    const std::uint8_t* block = blocks.first + b * blocks.m * kBlock;
-    const std::uint64_t lanes = candidates(block, blocks.m, differences.entry);
-    if (lanes != 0) found[size++] = {lanes, b};
-  }
-  return size;
-}
-
-void two(const Blocks& blocks, const std::uint8_t* const tables[2], Candidates* const found[2],
-         std::size_t sizes[2]) {
-  for (std::size_t q = 0; q < 2; ++q) sizes[q] = one(blocks, tables[q], found[q]);
+  return scan_each(blocks, differences.entry, found, candidates);
 }
 
 }  // namespace
 
-const ByteScan kAvx512BwScan = {"avx512bw", &one, &two};
+const ByteScan kAvx512BwScan = {"avx512bw", &one, &one_after_the_other<one>};
 
 }  // namespace spherequant

@@ -2,7 +2,7 @@
 // up in two of them.
 #include <immintrin.h>
 
-#include "byte_scan.h"
+#include "scan/byte_scan.h"
 
 namespace spherequant {
 namespace {

@@ -106,6 +106,8 @@ class LayoutBuilder {
   // False, and nothing placed, if these codes were not counted.
   bool place(const std::uint8_t* codes_NM, std::size_t n, std::size_t threads);
 
+  // Whether the layout was taken: nothing else may be asked then.
+  bool finished() const { return layout_ == nullptr; }
   // The layout, once; requires that all n codes were placed.
   std::unique_ptr<Layout> finish() { return std::move(layout_); }
 

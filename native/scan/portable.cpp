@@ -1,5 +1,5 @@
 // Plain C++: one look-up an item and codebook.
-#include "byte_scan.h"
+#include "scan/block_by_block.h"
 
 namespace spherequant {
 namespace {
@@ -20,22 +20,11 @@ std::uint64_t candidates(const std::uint8_t* block, std::size_t m, const std::ui
 }
 
 std::size_t one(const Blocks& blocks, const std::uint8_t* tables, Candidates* found) {
-  std::size_t size = 0;
-  for (std::size_t b = 0; b < blocks.count; ++b) {
-    const std::uint8_t* block = blocks.first + b * blocks.m * kBlock;
-    const std::uint64_t lanes = candidates(block, blocks.m, tables);
-    if (lanes != 0) found[size++] = {lanes, b};
-  }
-  return size;
-}
-
-void two(const Blocks& blocks, const std::uint8_t* const tables[2], Candidates* const found[2],
-         std::size_t sizes[2]) {
-  for (std::size_t q = 0; q < 2; ++q) sizes[q] = one(blocks, tables[q], found[q]);
+  return scan_each(blocks, tables, found, candidates);
 }
 
 }  // namespace
 
-const ByteScan kPortableScan = {"portable", &one, &two};
+const ByteScan kPortableScan = {"portable", &one, &one_after_the_other<one>};
 
 }  // namespace spherequant

@@ -27,5 +27,9 @@ def test_it_says_what_it_wrote(indexed, spherequant, tmp_path):
 
 
 def test_wrong_use(indexed, spherequant, tmp_path):
-    spherequant("export", indexed.path, "--to", "annoy", "--out", tmp_path / "x", code=2)
-    spherequant("export", tmp_path, "--to", "faiss", "--out", tmp_path / "x", code=1)
+    out = tmp_path / "x"
+    wrong = spherequant("export", indexed.path, "--to", "annoy", "--out", out, code=2)
+    assert "annoy" in wrong.stderr
+    missing = spherequant("export", tmp_path, "--to", "faiss", "--out", out, code=1)
+    assert str(tmp_path) in missing.stderr
+    assert not out.exists()

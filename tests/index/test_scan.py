@@ -255,3 +255,12 @@ def test_codes_can_be_read_back(bucketed, m):
     few = scan.compile_filter(layout, np.arange(200) < 2)
     with pytest.raises(ValueError, match="subset"):
         few.layout.codes()
+
+
+def test_a_layout_is_taken_once():
+    builder = _native.LayoutBuilder(1, 2, 256, -1, -1)
+    builder.place(np.zeros((1, 2), np.uint8), 1)
+    builder.finish()
+    for again in (builder.finish, lambda: builder.place(np.zeros((1, 2), np.uint8), 1)):
+        with pytest.raises(ValueError, match="taken"):
+            again()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import unittest
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -111,4 +112,7 @@ def test_the_index_behaves_like_a_dict(monkeypatch):
     monkeypatch.setattr("spherequant.index.commits.WAIT_SECONDS", 0.0)
     case = Machine.TestCase
     case.settings = settings(max_examples=12, stateful_step_count=20, deadline=None)
-    case("runTest").runTest()
+    result = unittest.TestResult()
+    case("runTest").run(result)  # the rules and the invariant assert
+    assert result.testsRun == 1
+    assert result.wasSuccessful(), [text for _, text in result.failures + result.errors]

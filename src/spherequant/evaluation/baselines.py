@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spherequant.errors import ConfigError, InputError, MissingDependencyError
+from spherequant.errors import ConfigError, InputError
 from spherequant.evaluation.rankings import CHUNK_ITEMS, CodeRanker, rank_queries
 from spherequant.quantizer import Codebooks
 
@@ -27,19 +27,7 @@ if TYPE_CHECKING:
 BASELINES = ("pq", "rq", "lsq")
 DEFAULT_BASELINES = ("pq", "rq")  # LSQ learns for minutes where these take seconds
 N_CODEWORDS = 256
-
-
-def require_faiss() -> Any:
-    """The faiss module.
-
-    Raises:
-        MissingDependencyError: it is not installed.
-    """
-    try:
-        import faiss
-    except ImportError as error:
-        raise MissingDependencyError("faiss-cpu", "faiss", "Comparing with baselines") from error
-    return faiss
+PURPOSE = "Comparing with baselines"  # what FAISS is needed for
 
 
 def learn_baseline(
@@ -68,7 +56,9 @@ def learn_baseline(
         InputError: fewer than 256 training rows.
         MissingDependencyError: faiss is not installed.
     """
-    faiss = require_faiss()
+    from spherequant.index.faiss_files import require_faiss
+
+    faiss = require_faiss(PURPOSE)
     n_codebooks, rest = divmod(bits, 8)
     if name not in BASELINES or rest or n_codebooks < 1:
         raise ConfigError(

@@ -15,8 +15,8 @@ from spherequant.evaluation.baselines import (
     BASELINES,
     DEFAULT_BASELINES,
     N_CODEWORDS,
+    PURPOSE,
     rank_baselines,
-    require_faiss,
 )
 from spherequant.evaluation.embeddings import embed_split
 from spherequant.evaluation.examples import choose_examples, collect_examples
@@ -222,7 +222,9 @@ def _baseline_names(baselines: bool | Sequence[str]) -> tuple[str, ...]:
     unknown = [name for name in names if name not in BASELINES]
     if unknown:
         raise ConfigError(f"unknown baseline {unknown[0]!r}; there are {', '.join(BASELINES)}")
-    require_faiss()  # now, not after the images have been embedded
+    from spherequant.index.faiss_files import require_faiss
+
+    require_faiss(PURPOSE)  # now, not after the images have been embedded
     return names
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from spherequant.errors import InputError, SpherequantError
 from spherequant.index import scan
+from spherequant.index.faiss_files import require_faiss
 from spherequant.quantizer import Codebooks
 
 Float32 = NDArray[np.float32]
@@ -221,12 +222,7 @@ def _scores(codes_kM: NDArray[np.uint8], lut_MK: Float32) -> Float32:
 
 
 def _faiss() -> Any:
-    try:
-        import faiss
-    except ImportError as error:
-        raise SpherequantError(
-            "FAISS is not installed: pip install 'spherequant[faiss]'."
-        ) from error
+    faiss = require_faiss("Comparing with FAISS")
     faiss.omp_set_num_threads(1)
     return faiss
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from spherequant.errors import FormatError, SpherequantError
+from spherequant.errors import FormatError, MissingDependencyError, SpherequantError
 from spherequant.quantizer import Codebooks
 
 if TYPE_CHECKING:
@@ -25,6 +25,22 @@ Kind = Literal["residual", "lifted"]
 KINDS: tuple[Kind, ...] = ("residual", "lifted")
 
 _FAISS_CODEWORDS = 256  # FAISS stores 8 bits a codebook; books of fewer are filled up with zeros
+
+
+def require_faiss(purpose: str) -> Any:
+    """The faiss module.
+
+    Args:
+        purpose: what needs it, for the message.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    try:
+        import faiss
+    except ImportError as error:
+        raise MissingDependencyError("faiss-cpu", "faiss", purpose) from error
+    return faiss
 
 
 def write_faiss(
@@ -44,9 +60,10 @@ def write_faiss(
         kind: which of FAISS's indexes.
 
     Raises:
-        SpherequantError: FAISS is not installed, or the file cannot be written.
+        MissingDependencyError: FAISS is not installed.
+        SpherequantError: the file cannot be written.
     """
-    faiss = _faiss()
+    faiss = require_faiss("Writing an index of FAISS")
     books = _padded(codebooks)
     inner = _residual(faiss, books) if kind == "residual" else _product(faiss, books)
     index = inner if kind == "residual" else _tiled(faiss, inner, *books.shape[::2])
@@ -76,9 +93,9 @@ def read_faiss(
 
     Raises:
         FormatError: no such file, or a FAISS index of another making.
-        SpherequantError: FAISS is not installed.
+        MissingDependencyError: FAISS is not installed.
     """
-    faiss = _faiss()
+    faiss = require_faiss("Reading an index of FAISS")
     try:
         whole = faiss.read_index(str(path))
     except RuntimeError as error:
@@ -132,13 +149,3 @@ def _tiled(faiss: Any, product: Any, m: int, d: int) -> Any:
     faiss.copy_array_to_vector(np.tile(np.eye(d, dtype=np.float32), (m, 1)).ravel(), tile.A)
     tile.is_trained = True
     return faiss.IndexPreTransform(tile, product)
-
-
-def _faiss() -> Any:
-    try:
-        import faiss
-    except ImportError as error:
-        raise SpherequantError(
-            "FAISS is not installed: pip install 'spherequant[faiss]'."
-        ) from error
-    return faiss

@@ -208,7 +208,8 @@ class Index:
                 transform, which FAISS searches faster. Neither can add items.
 
         Raises:
-            SpherequantError: FAISS is not installed, or the file cannot be written.
+            MissingDependencyError: FAISS is not installed.
+            SpherequantError: the file cannot be written.
         """
         searcher = self.searcher
         write_faiss(path, self.codebooks, searcher.ids, searcher.codes(), kind)

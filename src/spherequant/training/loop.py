@@ -229,7 +229,7 @@ class Trainer:
 
         Args:
             last: learn what the model keeps, from embeddings made as it makes them: with mirror
-                images, in float32 (bfloat16 moves an embedding by up to 13 degrees).
+                images, in float32.
         """
         self._say("quantize")
         z_ND = self._embed_clean(last=last)
