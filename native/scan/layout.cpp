@@ -36,9 +36,14 @@ AlignedBytes::AlignedBytes(std::size_t size) : size_(size) {
 
 void AlignedBytes::Free::operator()(std::uint8_t* bytes) const { std::free(bytes); }
 
-Layout::Layout(std::size_t n, std::size_t m, std::size_t k)
-    : n_(n), m_(m), k_(k), positions_(n), codes_((n + kBlock - 1) / kBlock * m * kBlock) {
-  // Lanes behind the last item hold code 0, and are masked wherever candidates are read.
+Layout::Layout(std::size_t n, std::size_t m, std::size_t k, const Numbering& numbering)
+    : n_(n),
+      m_(m),
+      k_(k),
+      positions_(n),
+      numbering_(numbering),
+      codes_((n + kBlock - 1) / kBlock * m * kBlock) {
+  // Lanes behind the last item hold number 0, and are masked wherever candidates are read.
   if (n % kBlock != 0) std::memset(codes_.data() + n / kBlock * m * kBlock, 0, m * kBlock);
 }
 
@@ -50,7 +55,7 @@ void Layout::read(std::uint8_t* codes_NM) const {
   for (std::size_t slot = 0; slot < n_; ++slot) {
     const std::uint8_t* code = block(slot / kBlock) + slot % kBlock;
     std::uint8_t* to = codes_NM + position(slot) * m_;
-    for (std::size_t j = 0; j < m_; ++j) to[j] = code[j * kBlock];
+    for (std::size_t j = 0; j < m_; ++j) to[j] = numbering_.codeword(j, code[j * kBlock]);
   }
 }
 
@@ -73,7 +78,7 @@ std::unique_ptr<Layout> Layout::subset(const std::uint64_t* by_slot) const {
       slots.push_back(static_cast<std::uint32_t>(w * 64 + std::countr_zero(word)));
     }
   }
-  std::unique_ptr<Layout> result(new Layout(slots.size(), m_, k_));
+  std::unique_ptr<Layout> result(new Layout(slots.size(), m_, k_, numbering_));
   result->positions_ = positions_;
   result->order_.resize(slots.size());
   for (std::size_t i = 0; i < slots.size(); ++i) {
@@ -85,8 +90,9 @@ std::unique_ptr<Layout> Layout::subset(const std::uint64_t* by_slot) const {
   return result;
 }
 
-LayoutBuilder::LayoutBuilder(std::size_t n, std::size_t m, std::size_t k, const BucketBooks* books)
-    : layout_(new Layout(n, m, k)) {
+LayoutBuilder::LayoutBuilder(std::size_t n, std::size_t m, std::size_t k,
+                             const Numbering& numbering, const BucketBooks* books)
+    : layout_(new Layout(n, m, k, numbering)) {
   if (books == nullptr) return;
   layout_->books_ = *books;
   layout_->row_ = books->first == books->second ? 1 : k;
@@ -139,7 +145,9 @@ bool LayoutBuilder::place(const std::uint8_t* codes_NM, std::size_t n, std::size
     for (std::size_t i = range * kRange; i < last; ++i) {
       const std::size_t slot = slots.empty() ? placed_ + i : slots[i];
       std::uint8_t* to = layout.codes_.data() + slot / kBlock * m * kBlock + slot % kBlock;
-      for (std::size_t j = 0; j < m; ++j) to[j * kBlock] = codes_NM[i * m + j];
+      for (std::size_t j = 0; j < m; ++j) {
+        to[j * kBlock] = layout.numbering_.number(j, codes_NM[i * m + j]);
+      }
     }
   });
   placed_ += n;

@@ -258,7 +258,7 @@ def test_codes_can_be_read_back(bucketed, m):
 
 
 def test_a_layout_is_taken_once():
-    builder = _native.LayoutBuilder(1, 2, 256, -1, -1)
+    builder = _native.LayoutBuilder(1, np.zeros((2, 1), np.uint8), -1, -1)
     builder.place(np.zeros((1, 2), np.uint8), 1)
     builder.finish()
     for again in (builder.finish, lambda: builder.place(np.zeros((1, 2), np.uint8), 1)):
