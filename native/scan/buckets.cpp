@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
+#include <limits>
 #include <queue>
 #include <vector>
 
@@ -98,12 +100,12 @@ class BucketOrder {
   std::priority_queue<Place> frontier_;
 };
 
-// What it costs to begin a bucket, in scanned blocks, and how much less a block costs in a flat
-// scan, where queries share what they read and nothing jumps.
-constexpr std::size_t kVisitBlocks = 4;
-constexpr std::size_t kFlatAdvantage = 4;
-// So many buckets ahead, memory is told what is wanted.
-constexpr std::size_t kAhead = 4;
+// What things cost against one query's part in a flat scan of a block by many (measured on codes of
+// 4 and 8 bytes): to begin a bucket, to search one of its blocks, which memory did not foresee, and to
+// read a block that queries share.
+constexpr double kBeginCost = 4.0;
+constexpr double kBlockCost = 5.0;
+constexpr double kReadCost = 1.8;
 // A bucket of this many blocks is scanned by itself; smaller ones are gathered.
 constexpr std::size_t kLargeBucket = 8;
 
@@ -123,7 +125,10 @@ class Visit {
     }
     Candidates* const gathered = scratch_.gathered.data() + size_;
     const std::size_t added = allowed_lanes(part_, first, count, nullptr, gathered);
-    for (std::size_t i = 0; i < added; ++i) gathered[i].block += first;
+    for (std::size_t i = 0; i < added; ++i) {
+      gathered[i].block += first;
+      prefetch(gathered[i].block);
+    }
     size_ += clip(gathered, added, begin, end);
     if (size_ + kLargeBucket > scratch_.gathered.size()) flush();
   }
@@ -144,6 +149,15 @@ class Visit {
       last.lanes &= ~std::uint64_t{0} >> (kBlock - 1 - (end - 1) % kBlock);
     }
     return size;
+  }
+
+  // Memory is told what is wanted when the blocks that were gathered are searched.
+  void prefetch(std::size_t b) const {
+    const Layout& layout = *part_.layout;
+    const std::uint8_t* block = layout.block(b);
+    for (std::size_t j = 0; j < layout.n_codebooks(); ++j) {
+      __builtin_prefetch(block + j * kBlock, 0, 2);
+    }
   }
 
   void scan_large(std::size_t begin, std::size_t end) {
@@ -177,8 +191,8 @@ class Visit {
   std::size_t size_ = 0;
 };
 
-std::size_t visit_cost(std::size_t begin, std::size_t end) {
-  return kVisitBlocks + (end - 1) / kBlock - begin / kBlock + 1;
+double visit_cost(std::size_t begin, std::size_t end) {
+  return kBeginCost + kBlockCost * static_cast<double>((end - 1) / kBlock - begin / kBlock + 1);
 }
 
 // With one or two codebooks a bucket is a code: its items share one score, and come in the order of
@@ -200,11 +214,6 @@ void visit_list(Query& query, const Part& part, const Bucket& bucket) {
   }
 }
 
-void prefetch(const Layout& layout, std::size_t slot) {
-  const std::uint8_t* block = layout.block(slot / kBlock);
-  for (std::size_t j = 0; j < layout.n_codebooks(); ++j) __builtin_prefetch(block + j * kBlock);
-}
-
 }  // namespace
 
 void search_lists(Query& query, const Part& part) {
@@ -217,17 +226,19 @@ void search_lists(Query& query, const Part& part) {
 }
 
 bool search_buckets(Query& query, const Part& part, const SearchOptions& options,
-                    Scratch& scratch) {
+                    std::size_t company, Scratch& scratch) {
   const Layout& layout = *part.layout;
-  const bool free = options.route == Route::kBuckets;
   if (!query.bounded() || options.scan == nullptr) return false;
   query.enter(layout);
-  const std::size_t limit = layout.n_blocks() / kFlatAdvantage;
+  const double limit =
+      options.route == Route::kBuckets
+          ? std::numeric_limits<double>::infinity()
+          : static_cast<double>(layout.n_blocks()) * (1.0 + kReadCost / static_cast<double>(company));
   const Best before = query.best;
   BucketOrder order(query, layout);
   Visit visit(query, part, options.scan, scratch);
   Bucket bucket;
-  std::size_t cost = 0;
+  double cost = 0.0;
   std::size_t seen = 0;
   const std::size_t wanted = std::max<std::size_t>(4 * options.k, layout.size() / 1024);
   while (seen < wanted && order.next(bucket)) {
@@ -238,24 +249,24 @@ bool search_buckets(Query& query, const Part& part, const SearchOptions& options
     query.best.settle();
     seen += bucket.end - bucket.begin;
     cost += visit_cost(bucket.begin, bucket.end);
-    if (cost > limit && !free) break;
+    if (cost > limit) break;
   }
   const auto threshold = [&] { return query.best.threshold(); };
-  std::vector<Bucket> chosen;
+  scratch.buckets.clear();
   const bool worth = order.rest(threshold, [&](const Bucket& b) {
-    chosen.push_back(b);
+    scratch.buckets.push_back({b.bound, static_cast<std::uint32_t>(b.begin),
+                               static_cast<std::uint32_t>(b.end)});
     cost += visit_cost(b.begin, b.end);
-    return free || cost <= limit;
+    return cost <= limit;
   });
   if (!worth) {
     const float reached = query.best.threshold();
     query.best = before;
     query.best.raise(reached);
+    query.informed = true;
     return false;
   }
-  for (std::size_t i = 0; i < chosen.size(); ++i) {
-    if (i + kAhead < chosen.size()) prefetch(layout, chosen[i + kAhead].begin);
-    const Bucket& b = chosen[i];
+  for (const BoundedRange& b : scratch.buckets) {
     if (b.bound >= query.best.threshold()) visit.add(b.begin, b.end);
   }
   visit.flush();

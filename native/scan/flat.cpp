@@ -50,6 +50,7 @@ void sample(Query& query, const Part& part, Scratch& scratch) {
   }
   kept.raise(query.best.threshold());
   query.best = std::move(kept);
+  query.informed = true;
 }
 
 // Blocks first .. last - 1 on one thread. Without a sample the first runs are short and double, so
@@ -122,7 +123,7 @@ void scan_flat(std::span<Query* const> queries, const Part& part, const ByteScan
   const Layout& layout = *part.layout;
   for (Query* query : queries) {
     query->enter(layout);
-    if (sampled(layout)) sample(*query, part, scratch);
+    if (sampled(layout) && !query->informed) sample(*query, part, scratch);
   }
   const std::size_t blocks = layout.n_blocks();
   const std::size_t slices = std::min(threads, blocks / chunk_blocks(layout.n_codebooks()) + 1);

@@ -23,7 +23,7 @@ void search_group(std::span<Query> queries, std::span<const Part> parts,
       if (layout.lists() && options.route != Route::kFlat) {
         search_lists(query, part);
       } else if (!layout.bucketed() || options.route == Route::kFlat ||
-                 !search_buckets(query, part, options, scratch)) {
+                 !search_buckets(query, part, options, queries.size(), scratch)) {
         flat.push_back(&query);
       }
     }

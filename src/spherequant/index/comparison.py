@@ -82,7 +82,7 @@ def make_collection(n: int, bits: int, *, clusters: int = 0, seed: int = 0) -> C
     if bits % 8 or not 1 <= m <= 16:
         raise InputError(f"bits is a multiple of 8 from 8 to 128; got {bits}.")
     rng = np.random.default_rng(seed)
-    width = -(-DIM // m)
+    width = 2 * -(-DIM // (2 * m))  # even: the fast scan splits each codebook in two
     codewords = rng.normal(size=(m, _N_CODEWORDS, width)).astype(np.float32)
     array = np.zeros((m, _N_CODEWORDS, m * width), np.float32)
     for j in range(m):
