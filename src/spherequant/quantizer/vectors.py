@@ -76,8 +76,9 @@ def inner_products(
 ) -> FloatArray:
     """Inner products of all rows of x with all rows of y, in one stated order of operations.
 
-    ``out[n, k]`` starts at 0 and adds the float32-rounded products ``x[n, d] * y[k, d]`` for
-    d = 0..D-1 in this order. (A BLAS product would change with the shape of the batch.)
+    ``out[n, k]`` starts at 0 and adds ``x[n, d] * y[k, d]`` for d = 0..D-1 in this order, rounded
+    to float32 once for each d (a fused multiply-add). (A BLAS product would change with the shape
+    of the batch.)
 
     Args:
         x_ND: [N, D], finite.
