@@ -9,7 +9,7 @@
 namespace spherequant {
 namespace {
 
-constexpr std::size_t kRowsAtATime = 192;      // rows a thread takes at once, at most
+constexpr std::size_t kRowsAtATime = 96;       // rows a thread takes at once, at most
 constexpr std::size_t kLeastRows = 24;         // and at least, where there are so many
 constexpr std::size_t kPrefixesAtATime = 4096; // of these rows together
 constexpr std::size_t kBlock = kBlockLines * kLine;
@@ -59,7 +59,7 @@ struct Scratch {
   std::vector<Line> unary, costs, least, groups;
   std::vector<std::size_t> prefixes, unchanged;
   std::vector<float> cost;
-  std::vector<std::uint8_t> codes, former;
+  std::vector<std::uint8_t> codes, former, codeword;
   std::vector<std::uint16_t> from;
 
   // Twice as many groups as candidates that stay are enough to single these out nearly alone.
@@ -71,14 +71,15 @@ struct Scratch {
         prefixes(rows),
         unchanged(rows),
         cost(rows * beam),
-        codes(rows * beam * t.m),
-        former(beam * t.m),
+        codes(rows * beam * kCodeStride),
+        former(rows * beam * kCodeStride),
+        codeword(beam),
         from(beam) {}
 
   Workspace view() {
     return {unary.data(),    costs.data(),     least.data(), groups.data(), groups.size(),
             prefixes.data(), unchanged.data(), cost.data(),  codes.data(),  former.data(),
-            from.data()};
+            codeword.data(), from.data()};
   }
 };
 

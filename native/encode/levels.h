@@ -18,6 +18,8 @@ struct TablesView {
   const Line* pair;         // [M, M, K, lines]: pair[to, from, c]
 };
 
+inline constexpr std::size_t kCodeStride = 16;  // bytes of a prefix: one register
+
 // What one thread writes while it encodes a tile of rows.
 struct Workspace {
   Line* unary;               // [rows, M, lines]: <x, C_m[c]> on entry
@@ -28,9 +30,10 @@ struct Workspace {
   std::size_t* prefixes;     // [rows]: how many each row has
   std::size_t* unchanged;    // [rows]: visits since a codeword of it changed
   float* cost;               // [rows, beam]
-  std::uint8_t* codes;       // [rows, beam, M]: the prefixes
-  std::uint8_t* former;      // [beam, M]: those that a row's new prefixes go on from
-  std::uint16_t* from;       // [beam]: which of them
+  std::uint8_t* codes;       // [rows, beam, 16]: the prefixes
+  std::uint8_t* former;      // [rows, beam, 16]: those that they go on from
+  std::uint8_t* codeword;    // [beam]: how the candidates that stay go on
+  std::uint16_t* from;       // [beam]: and from which prefix
 };
 
 struct EncodingLevel {
@@ -39,7 +42,7 @@ struct EncodingLevel {
   void (*multiply)(const float* x, const Line* columns, Line* out, std::size_t rows,
                    std::size_t lines, std::size_t d);
   // codes[rows, M] from workspace.unary.
-  void (*encode)(const TablesView& tables, const Workspace& workspace, std::uint8_t* codes,
+  void (*encode)(const TablesView& tables, Workspace workspace, std::uint8_t* codes,
                  std::size_t rows, std::size_t beam, std::size_t icm_rounds);
 };
 

@@ -73,12 +73,25 @@ inline void sum_rows(const Line* own, const Line* const* rows, std::size_t count
   }
 }
 
-// Keeps the least cost of each of the 16 lanes.
+// The lower of what `least` holds and of the costs, for each of the 16 lanes.
 inline void keep_least(Line& least, const Lanes (&costs)[kBlockLanes]) {
   for (std::size_t l = 0; l < kLanesOfLine; ++l) {
     Lanes lanes = load(least.value + l * W);
     for (std::size_t i = l; i < kBlockLanes; i += kLanesOfLine) lanes = least_of(costs[i], lanes);
     store(least.value + l * W, lanes);
+  }
+}
+
+// out[g] = the lower of lines g, g + groups, g + 2 groups, ..., for each lane.
+inline void least_of_groups(const Line* lines, std::size_t count, Line* out, std::size_t groups) {
+  for (std::size_t g = 0; g < groups; ++g) {
+    for (std::size_t l = 0; l < kLine; l += W) {
+      Lanes least = kInfinity - Lanes{};
+      for (std::size_t i = g; i < count; i += groups) {
+        least = least_of(load(lines[i].value + l), least);
+      }
+      store(out[g].value + l, least);
+    }
   }
 }
 
@@ -119,7 +132,6 @@ struct Selection {
   float* cost;
   std::uint16_t* prefix;
   std::uint8_t* codeword;
-  std::size_t stride;  // between codewords
   std::size_t capacity;
   std::size_t size = 0;
 
@@ -135,19 +147,44 @@ struct Selection {
     for (; i > 0 && cost[i - 1] > new_cost; --i) {
       cost[i] = cost[i - 1];
       prefix[i] = prefix[i - 1];
-      codeword[i * stride] = codeword[(i - 1) * stride];
+      codeword[i] = codeword[i - 1];
     }
     cost[i] = new_cost;
     prefix[i] = static_cast<std::uint16_t>(from);
-    codeword[i * stride] = static_cast<std::uint8_t>(c);
+    codeword[i] = static_cast<std::uint8_t>(c);
   }
 };
 
-// Calls act(i) for the lanes of a line that are at most `limit`, ascending.
+// Calls act(i) for the set bits of a word, ascending.
 template <class Act>
-inline void for_each_at_most(const Line& line, float limit, const Act& act) {
-  for (std::uint32_t bits = at_most(line, limit); bits != 0; bits &= bits - 1) {
-    act(static_cast<std::size_t>(__builtin_ctz(bits)));
+inline void for_each_bit(std::uint64_t bits, const Act& act) {
+  for (; bits != 0; bits &= bits - 1) act(static_cast<std::size_t>(__builtin_ctzll(bits)));
+}
+
+// Offers the candidates that cost at most `limit`, ascending. Which blocks and which of their 64
+// costs these are is found without branches, that mostly would be guessed wrong.
+inline void offer_all(const Line* costs, const Line* least, std::size_t prefixes,
+                      std::size_t blocks, float limit, Selection& selection) {
+  const std::size_t count = prefixes * blocks;
+  for (std::size_t first = 0; first < count; first += 64) {
+    const std::size_t some = count - first < 64 ? count - first : 64;
+    std::uint64_t hit = 0;
+    for (std::size_t i = 0; i < some; ++i) {
+      hit |= static_cast<std::uint64_t>(at_most(least[first + i], limit) != 0) << i;
+    }
+    for_each_bit(hit, [&](std::size_t i) {
+      const std::size_t b = (first + i) / blocks;
+      const std::size_t block = (first + i) % blocks;
+      const Line* lines = costs + (first + i) * kBlockLines;
+      std::uint64_t below = 0;
+      for (std::size_t j = 0; j < kBlockLines; ++j) {
+        below |= static_cast<std::uint64_t>(at_most(lines[j], limit)) << (j * kLine);
+      }
+      for_each_bit(below, [&](std::size_t c) {
+        const float cost = lines[c / kLine].value[c % kLine];
+        selection.offer(cost, b, block * kBlockLines * kLine + c);
+      });
+    });
   }
 }
 
@@ -159,7 +196,7 @@ inline void cost_candidates(const TablesView& t, const Workspace& w, const Line*
   for (std::size_t b = 0; b < prefixes; ++b) {
     const Line* rows[kMaxCodebooks];
     for (std::size_t j = 0; j < m; ++j) {
-      rows[j] = t.pair + ((m * t.m + j) * t.k + codes[b * t.m + j]) * t.lines;
+      rows[j] = t.pair + ((m * t.m + j) * t.k + codes[b * kCodeStride + j]) * t.lines;
     }
     for (std::size_t i = 0; i < blocks; ++i) {
       Lanes sums[kBlockLanes];
@@ -176,50 +213,33 @@ inline void cost_candidates(const TablesView& t, const Workspace& w, const Line*
   }
 }
 
-// One row's prefixes go on to codebook m; the last keeps the best alone.
+// One row's prefixes go on to codebook m; of the last, the best alone is wanted.
 inline void extend(const TablesView& t, const Workspace& w, std::size_t r, std::size_t m,
                    std::size_t beam) {
   const std::size_t blocks = t.lines / kBlockLines;
-  float* cost = w.cost + r * beam;
-  std::uint8_t* codes = w.codes + r * beam * t.m;
   const std::size_t prefixes = w.prefixes[r];
+  float* cost = w.cost + r * beam;
+  const std::uint8_t* former = w.former + r * beam * kCodeStride;
+  std::uint8_t* codes = w.codes + r * beam * kCodeStride;
   Line* own = w.unary + (r * t.m + m) * t.lines;
   for (std::size_t i = 0; i < t.lines; ++i) {
     for (std::size_t l = 0; l < kLine; ++l) {
       own[i].value[l] = t.norm[m * t.lines + i].value[l] - 2.0F * own[i].value[l];
     }
   }
-  cost_candidates(t, w, own, cost, codes, prefixes, m);
+  cost_candidates(t, w, own, cost, former, prefixes, m);
 
   const std::size_t candidates = prefixes * t.k;
   const std::size_t wanted = m + 1 == t.m ? 1 : beam;
   const std::size_t room = wanted < candidates ? wanted : candidates;
-  fill(w.groups, w.group_lines, kInfinity);
-  for (std::size_t i = 0, group = 0; i < prefixes * blocks; ++i) {
-    for (std::size_t l = 0; l < kLine; ++l) {
-      const float value = w.least[i].value[l];
-      float& least = w.groups[group].value[l];
-      least = value < least ? value : least;
-    }
-    if (++group == w.group_lines) group = 0;
-  }
-  const float limit = limit_on(w.groups, w.group_lines, room);
-
-  __builtin_memcpy(w.former, codes, prefixes * t.m);
-  Selection selection{cost, w.from, codes + m, t.m, room};
-  for (std::size_t i = 0; i < prefixes * blocks; ++i) {
-    if (at_most(w.least[i], limit) == 0) continue;
-    const std::size_t b = i / blocks;
-    for (std::size_t j = i * kBlockLines; j < (i + 1) * kBlockLines; ++j) {
-      for_each_at_most(w.costs[j], limit, [&](std::size_t l) {
-        selection.offer(w.costs[j].value[l], b, (j - b * t.lines) * kLine + l);
-      });
-    }
-  }
+  least_of_groups(w.least, prefixes * blocks, w.groups, w.group_lines);
+  Selection selection{cost, w.from, w.codeword, room};
+  offer_all(w.costs, w.least, prefixes, blocks, limit_on(w.groups, w.group_lines, room), selection);
   // Costs that overflowed to infinity are never offered; a prefix of zeros stands in for them.
   if (selection.size == 0) selection.offer(kInfinity, 0, 0);
   for (std::size_t b = 0; b < selection.size; ++b) {
-    for (std::size_t j = 0; j < m; ++j) codes[b * t.m + j] = w.former[w.from[b] * t.m + j];
+    __builtin_memcpy(codes + b * kCodeStride, former + w.from[b] * kCodeStride, kCodeStride);
+    codes[b * kCodeStride + m] = w.codeword[b];
   }
   w.prefixes[r] = selection.size;
 }
@@ -251,7 +271,7 @@ inline bool choose_again(const TablesView& t, const Workspace& w, const Line* un
   return true;
 }
 
-void encode(const TablesView& t, const Workspace& w, std::uint8_t* codes, std::size_t rows,
+void encode(const TablesView& t, Workspace w, std::uint8_t* codes, std::size_t rows,
             std::size_t beam, std::size_t icm_rounds) {
   for (std::size_t r = 0; r < rows; ++r) {
     w.prefixes[r] = 1;
@@ -260,9 +280,12 @@ void encode(const TablesView& t, const Workspace& w, std::uint8_t* codes, std::s
   }
   for (std::size_t m = 0; m < t.m; ++m) {
     for (std::size_t r = 0; r < rows; ++r) extend(t, w, r, m, beam);
+    std::uint8_t* former = w.former;
+    w.former = w.codes;
+    w.codes = former;
   }
   for (std::size_t r = 0; r < rows; ++r) {
-    __builtin_memcpy(codes + r * t.m, w.codes + r * beam * t.m, t.m);
+    __builtin_memcpy(codes + r * t.m, w.former + r * beam * kCodeStride, t.m);
   }
   // A codeword chosen while the others were as they are would be chosen again: a row is done when
   // the others of the one that changed last, or all, were visited in vain.
