@@ -11,7 +11,6 @@ def inner_products(
     threads: int,
     level: str = "",
 ) -> npt.NDArray[np.float32]: ...
-
 def encoding_levels() -> list[str]: ...
 
 class EncodingTables:
