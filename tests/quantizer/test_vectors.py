@@ -167,3 +167,11 @@ def test_importing_the_room_loads_neither_torch_nor_sklearn():
         [sys.executable, "-c", script], check=False, env={**os.environ}, capture_output=True
     )
     assert done.returncode == 0, done.stderr.decode()
+
+
+def test_rows_whose_squares_overflow_are_finite():
+    x = np.full((2, 3), 3e38, np.float32)
+    np.testing.assert_array_equal(as_rows(x), x)
+    x[1, 2] = -np.inf
+    with pytest.raises(InputError, match="row 1"):
+        as_rows(x)
