@@ -37,7 +37,7 @@ FAISS_TRAINING_ROWS = 39 * N_CODEWORDS  # the fewest it trains on without a warn
 FAISS_BEAM = 5
 # Beams and rounds of ICM that are measured beside the default.
 SETTINGS = ((5, 0), (5, 3), (DEFAULT_BEAM, DEFAULT_ICM_ROUNDS))
-WIDE = (64, 3)  # for what local search reaches
+WIDE = (40, 3)  # for what local search reaches
 PAUSE_S = 0.3  # in which FAISS's threads stop spinning for work
 
 Array = npt.NDArray[np.float32]
