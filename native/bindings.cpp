@@ -20,6 +20,7 @@
 #include "scan/search.h"
 
 namespace nb = nanobind;
+using spherequant::EncodingLevel;
 using spherequant::EncodingTables;
 using spherequant::Layout;
 using spherequant::LayoutBuilder;
@@ -43,29 +44,50 @@ struct Owned {
         owner(data, [](void* p) noexcept { delete[] static_cast<T*>(p); }) {}
 };
 
+// The fastest level for an empty name.
+const EncodingLevel& encoding_level(const std::string& name) {
+  for (const EncodingLevel* level : spherequant::encoding_levels()) {
+    if (name.empty() || name == level->name) return *level;
+  }
+  throw nb::value_error(("this machine does not encode with " + name).c_str());
+}
+
+std::vector<std::string> encoding_level_names() {
+  std::vector<std::string> names;
+  for (const EncodingLevel* level : spherequant::encoding_levels()) {
+    names.emplace_back(level->name);
+  }
+  return names;
+}
+
 nb::ndarray<nb::numpy, float, nb::ndim<2>> inner_products(FloatMatrix x, FloatMatrix y,
-                                                          std::size_t threads) {
+                                                          std::size_t threads,
+                                                          const std::string& level) {
   require(x.shape(1) == y.shape(1), "x has rows of " + std::to_string(x.shape(1)) +
                                         " values, y of " + std::to_string(y.shape(1)));
   require(threads >= 1, "threads must be at least 1");
+  const EncodingLevel& chosen = encoding_level(level);
   Owned<float> out(x.shape(0) * y.shape(0));
   {
     nb::gil_scoped_release release;
     spherequant::inner_products(x.data(), y.data(), out.data, x.shape(0), y.shape(0), x.shape(1),
-                                threads);
+                                threads, chosen);
   }
   return {out.data, {x.shape(0), y.shape(0)}, out.owner};
 }
 
-std::unique_ptr<EncodingTables> make_tables(FloatCube codebooks, std::size_t threads) {
+std::unique_ptr<EncodingTables> make_tables(FloatCube codebooks, std::size_t threads,
+                                            const std::string& level) {
   const std::size_t m = codebooks.shape(0);
   const std::size_t k = codebooks.shape(1);
   require(m >= 1 && m <= EncodingTables::kMaxCodebooks, "the number of codebooks must be 1 to 16");
   require(k >= 1 && k <= EncodingTables::kMaxCodewords, "the number of codewords must be 1 to 256");
   require(codebooks.shape(2) >= 1, "codewords need at least one dimension");
   require(threads >= 1, "threads must be at least 1");
+  const EncodingLevel& chosen = encoding_level(level);
   nb::gil_scoped_release release;
-  return std::make_unique<EncodingTables>(codebooks.data(), m, k, codebooks.shape(2), threads);
+  return std::make_unique<EncodingTables>(codebooks.data(), m, k, codebooks.shape(2), threads,
+                                          chosen);
 }
 
 nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<2>> encode(const EncodingTables& tables,
@@ -277,9 +299,11 @@ nb::tuple search(const std::vector<const Layout*>& layouts,
 NB_MODULE(_native, module) {
   module.doc() = "Kernels of spherequant, behind spherequant.quantizer and spherequant.index.";
   module.def("inner_products", &inner_products, nb::arg("x_ND"), nb::arg("y_KD"),
-             nb::arg("threads"));
+             nb::arg("threads"), nb::arg("level") = "");
+  module.def("encoding_levels", &encoding_level_names);
   nb::class_<EncodingTables>(module, "EncodingTables")
-      .def(nb::new_(&make_tables), nb::arg("codebooks_MKD"), nb::arg("threads"))
+      .def(nb::new_(&make_tables), nb::arg("codebooks_MKD"), nb::arg("threads"),
+           nb::arg("level") = "")
       .def("encode", &encode, nb::arg("x_ND"), nb::arg("beam"), nb::arg("icm_rounds"),
            nb::arg("threads"));
 

@@ -1,32 +1,29 @@
 // Inner products and additive quantization in float32, in one stated order of operations.
 //
-// Everything here is plain C++20: no Python types, no instruction sets by name. Vector width comes
-// from working on 16 independent columns at once, so every width computes the same bits.
+// Sums run over independent columns at once, so every level, whatever the width of its registers,
+// computes the same bits.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <vector>
 
+#include "encode/levels.h"
+
 namespace spherequant {
 
-// 16 float32 in one cache line: one AVX-512 register, two of AVX2, four of SSE or NEON.
-inline constexpr std::size_t kLine = 16;
-struct alignas(64) Line {
-  float value[kLine];
-};
-
-// out[n, k] = sum over d = 0..D-1, in this order, of x[n, d] * y[k, d]; each product is rounded
-// to float32 before it is added to the sum, which starts at 0. Row-major arrays.
+// out[n, k] = sum over d = 0..D-1, in this order, of x[n, d] * y[k, d]; the sum starts at 0, and is
+// rounded to float32 once for each d, when the exact product has been added. Row-major arrays.
 void inner_products(const float* x_ND, const float* y_KD, float* out_NK, std::size_t n,
-                    std::size_t k, std::size_t d, std::size_t threads);
+                    std::size_t k, std::size_t d, std::size_t threads,
+                    const EncodingLevel& level = *encoding_levels().front());
 
 // What encoding needs to know of one set of codebooks, computed once and then only read.
 //
 // With <,> the inner product above and C_m[c] codeword c of codebook m:
 //   norm[m, c]         = <C_m[c], C_m[c]>
 //   pair[m, c, m', c'] = 2 * <C_m[c], C_m'[c']>
-// The last axis (c or c') is padded from K to whole lines; padded norms are +inf, so that no
+// The last axis (c or c') is padded from K to a multiple of 64; padded norms are +inf, so that no
 // padded codeword is ever chosen. Memory: about 4 (M K)^2 bytes (64 MiB for M = 16, K = 256).
 class EncodingTables {
  public:
@@ -36,7 +33,7 @@ class EncodingTables {
 
   // Requires 1 <= M <= 16, 1 <= K <= 256, D >= 1.
   EncodingTables(const float* codebooks_MKD, std::size_t m, std::size_t k, std::size_t d,
-                 std::size_t threads);
+                 std::size_t threads, const EncodingLevel& level = *encoding_levels().front());
 
   // codes[n, m] for each row x[n] alone: beam search over m = 0..M-1, then at most `icm_rounds`
   // rounds of iterated conditional modes. Costs are squared errors less ||x||^2, which is the
@@ -61,11 +58,12 @@ class EncodingTables {
   std::size_t dim() const { return d_; }
 
  private:
+  const EncodingLevel& level_;
   std::size_t m_, k_, d_;
   std::size_t lines_;             // lines that hold K codewords
-  std::vector<Line> columns_;     // [D, M, lines_]: codebooks transposed
+  std::vector<Line> columns_;     // [M, lines_, D]: codebooks transposed
   std::vector<Line> norm_;        // [M, lines_]
-  std::vector<Line> pair_;        // [M, K, M, lines_]
+  std::vector<Line> pair_;        // [M, M, K, lines_]: pair[m, c, m', c'] at [m', m, c, c']
 };
 
 }  // namespace spherequant

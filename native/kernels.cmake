@@ -4,6 +4,8 @@ find_package(Threads REQUIRED)
 set(native ${CMAKE_CURRENT_LIST_DIR})
 add_library(spherequant_kernels STATIC
   ${native}/encode.cpp
+  ${native}/encode/levels.cpp
+  ${native}/encode/portable.cpp
   ${native}/scan/buckets.cpp
   ${native}/scan/byte_tables.cpp
   ${native}/scan/flat.cpp
@@ -16,15 +18,17 @@ add_library(spherequant_kernels STATIC
 
 # One file an instruction set, with its flags: all others must run everywhere.
 function(add_level file)
-  target_sources(spherequant_kernels PRIVATE ${native}/scan/${file})
-  set_source_files_properties(${native}/scan/${file} PROPERTIES COMPILE_OPTIONS "${ARGN}")
+  target_sources(spherequant_kernels PRIVATE ${native}/${file})
+  set_source_files_properties(${native}/${file} PROPERTIES COMPILE_OPTIONS "${ARGN}")
 endfunction()
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
-  add_level(avx2.cpp -mavx2)
-  add_level(avx512bw.cpp -mavx512f -mavx512bw)
-  add_level(avx512vbmi.cpp -mavx512f -mavx512bw -mavx512vbmi)
+  add_level(encode/avx2.cpp -mavx2 -mfma)
+  add_level(encode/avx512f.cpp -mavx512f)
+  add_level(scan/avx2.cpp -mavx2)
+  add_level(scan/avx512bw.cpp -mavx512f -mavx512bw)
+  add_level(scan/avx512vbmi.cpp -mavx512f -mavx512bw -mavx512vbmi)
 elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
-  add_level(neon.cpp)
+  add_level(scan/neon.cpp)
 endif()
 
 set_target_properties(spherequant_kernels PROPERTIES POSITION_INDEPENDENT_CODE ON)

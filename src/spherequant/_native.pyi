@@ -6,11 +6,17 @@ import numpy as np
 import numpy.typing as npt
 
 def inner_products(
-    x_ND: npt.NDArray[np.float32], y_KD: npt.NDArray[np.float32], threads: int
+    x_ND: npt.NDArray[np.float32],
+    y_KD: npt.NDArray[np.float32],
+    threads: int,
+    level: str = "",
 ) -> npt.NDArray[np.float32]: ...
+def encoding_levels() -> list[str]: ...
 
 class EncodingTables:
-    def __new__(cls, codebooks_MKD: npt.NDArray[np.float32], threads: int) -> Self: ...
+    def __new__(
+        cls, codebooks_MKD: npt.NDArray[np.float32], threads: int, level: str = ""
+    ) -> Self: ...
     def encode(
         self, x_ND: npt.NDArray[np.float32], beam: int, icm_rounds: int, threads: int
     ) -> npt.NDArray[np.uint8]: ...

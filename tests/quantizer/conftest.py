@@ -18,11 +18,26 @@ F32 = np.float32
 
 
 def slow_products(x_ND: Array, y_KD: Array) -> Array:
-    """Inner products in the documented order: float32, d ascending, product rounded first."""
+    """Inner products in the documented order: float32, d ascending, rounded once for each d."""
     total = np.zeros((len(x_ND), len(y_KD)), F32)
     for d in range(x_ND.shape[1]):
-        total = total + x_ND[:, d, None] * y_KD[None, :, d]
+        total = fused(x_ND[:, d, None], y_KD[None, :, d], total)
     return total
+
+
+def fused(x: Array, y: Array, total: Array) -> Array:
+    """x * y + total, rounded to float32 once.
+
+    Float64 holds the product. Where it does not hold the sum, that is rounded to odd: of the two
+    nearest values the one whose last bit is set, from which float32 rounds as from the exact sum.
+    """
+    product = x.astype(np.float64) * y
+    sums = product + total
+    back = sums - product
+    lost = (product - (sums - back)) + (total - back)  # exact (Knuth, TAOCP 2, 4.2.2)
+    even = sums.view(np.int64) % 2 == 0
+    towards = np.nextafter(sums, np.where(lost > 0, np.inf, -np.inf))
+    return np.where(even & (lost != 0), towards, sums).astype(F32)
 
 
 def slow_encode_row(a_MK: Array, pair: Array, beam: int, icm_rounds: int) -> list[int]:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+from spherequant import _native
 from spherequant.errors import FormatError, InputError
 from spherequant.quantizer import ClassTarget, Codebooks, Encoder, normalise_rows
 from spherequant.quantizer.codebooks import DEFAULT_BEAM, DEFAULT_ICM_ROUNDS
@@ -19,6 +20,9 @@ def random_case(n, m, k, d, seed=0):
     rng = np.random.default_rng(seed)
     x = normalise_rows(rng.normal(size=(n, d)))
     return x, Codebooks(rng.normal(size=(m, k, d)) / (d * m) ** 0.5)
+
+
+LEVELS = _native.encoding_levels()
 
 
 def squared_error(codebooks, codes, x):
@@ -37,13 +41,33 @@ def squared_error(codebooks, codes, x):
         (9, 2, 256, 3, 1, 1),
         (5, 5, 33, 20, 300, 2),
         (5, 16, 1, 3, 4, 2),
+        (9, 4, 65, 3, 60, 9),
     ],
 )
-def test_equals_the_reference_to_the_byte(n, m, k, d, beam, rounds, reference_encode):
+def test_every_level_equals_the_reference_to_the_byte(n, m, k, d, beam, rounds, reference_encode):
     x, codebooks = random_case(n, m, k, d)
+    expected = reference_encode(x, codebooks.array, beam, rounds)
     codes = Encoder(codebooks, beam=beam, icm_rounds=rounds).encode(x)
     assert codes.dtype == np.uint8
-    np.testing.assert_array_equal(codes, reference_encode(x, codebooks.array, beam, rounds))
+    np.testing.assert_array_equal(codes, expected)
+    for level in LEVELS:
+        tables = _native.EncodingTables(codebooks.array, 2, level)
+        np.testing.assert_array_equal(tables.encode(x, beam, rounds, 2), expected)
+
+
+def test_levels_agree_on_many_rows():
+    x, codebooks = random_case(1000, 4, 200, 24)
+    codes = [
+        _native.EncodingTables(codebooks.array, 2, level).encode(x, 6, 3, 2) for level in LEVELS
+    ]
+    assert LEVELS[-1] == "portable"
+    for others in codes:
+        np.testing.assert_array_equal(others, codes[0])
+
+
+def test_a_level_that_does_not_run_here_is_refused():
+    with pytest.raises(ValueError, match="does not encode with mmx"):
+        _native.EncodingTables(np.ones((1, 1, 1), np.float32), 1, "mmx")
 
 
 @settings(deadline=None, max_examples=40)

@@ -13,6 +13,8 @@ from spherequant import _native
 from spherequant.errors import InputError
 from spherequant.quantizer.vectors import as_rows, inner_products, normalise_rows, thread_count
 
+LEVELS = _native.encoding_levels()
+
 
 @pytest.mark.parametrize(
     ("n", "k", "d"), [(1, 1, 1), (3, 16, 5), (7, 17, 64), (9, 33, 3), (130, 5, 20), (8, 256, 2)]
@@ -21,7 +23,43 @@ def test_inner_products_to_the_bit(n, k, d, reference_products):
     rng = np.random.default_rng(n)
     x = rng.normal(size=(n, d)).astype(np.float32)
     y = rng.normal(size=(k, d)).astype(np.float32)
-    assert inner_products(x, y).tobytes() == reference_products(x, y).tobytes()
+    expected = reference_products(x, y).tobytes()
+    assert inner_products(x, y).tobytes() == expected
+    for level in LEVELS:
+        assert _native.inner_products(x, y, 2, level).tobytes() == expected
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_a_sum_is_rounded_once(level):
+    # 1 + 2**-23 + 2**-24 - 2**-70: the product has too many bits for float32, the sum for float64,
+    # in which it would become a tie.
+    e = 2.0**-23
+    x = np.array([[1 + e, 1 + e]], np.float32)
+    y = np.array([[1, (1 - e) * e / 2]], np.float32)
+    assert _native.inner_products(x, y, 1, level)[0, 0] == 1 + e
+    assert _native.inner_products(-x, y, 1, level)[0, 0] == -1 - e
+
+
+near_halves = st.builds(
+    lambda sign, last, exponent: sign * (1 + last * 2.0**-23) * 2.0**exponent,
+    st.sampled_from([-1.0, 1.0]),
+    st.integers(-3, 3),
+    st.integers(-26, 2),
+)
+
+
+@given(st.lists(st.tuples(near_halves, near_halves), min_size=1, max_size=6))
+def test_levels_round_alike(pairs):
+    x, y = np.array(pairs, np.float32).T[:, None]
+    products = [_native.inner_products(x, y, 1, level).tobytes() for level in LEVELS]
+    assert len(set(products)) == 1
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_sums_overflow_to_infinity(level):
+    ones = np.ones((1, 2), np.float32)
+    assert _native.inner_products(3e38 * ones, ones, 1, level) == np.inf
+    assert _native.inner_products(-3e38 * ones, ones, 1, level) == -np.inf
 
 
 @given(
@@ -129,3 +167,11 @@ def test_importing_the_room_loads_neither_torch_nor_sklearn():
         [sys.executable, "-c", script], check=False, env={**os.environ}, capture_output=True
     )
     assert done.returncode == 0, done.stderr.decode()
+
+
+def test_rows_whose_squares_overflow_are_finite():
+    x = np.full((2, 3), 3e38, np.float32)
+    np.testing.assert_array_equal(as_rows(x), x)
+    x[1, 2] = -np.inf
+    with pytest.raises(InputError, match="row 1"):
+        as_rows(x)

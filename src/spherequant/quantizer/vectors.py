@@ -64,10 +64,14 @@ def as_rows(x_ND: npt.ArrayLike, dim: int | None = None, what: str = "vectors") 
         raise InputError(f"{what} must have {wanted} a row, not {array.shape[1]}")
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite: refused below
         rows = np.ascontiguousarray(array, dtype=np.float32)
-    finite_N = np.isfinite(rows).all(axis=1)
-    if not finite_N.all():
-        row = int(np.argmin(finite_N))
-        raise InputError(f"{what}: row {row} holds a NaN or an infinite value")
+    flat = rows.ravel()
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = np.isfinite(flat @ flat)  # one quick pass; squares may overflow, too
+    if not finite:
+        finite_N = np.isfinite(rows).all(axis=1)
+        if not finite_N.all():
+            row = int(np.argmin(finite_N))
+            raise InputError(f"{what}: row {row} holds a NaN or an infinite value")
     return rows
 
 
@@ -76,8 +80,9 @@ def inner_products(
 ) -> FloatArray:
     """Inner products of all rows of x with all rows of y, in one stated order of operations.
 
-    ``out[n, k]`` starts at 0 and adds the float32-rounded products ``x[n, d] * y[k, d]`` for
-    d = 0..D-1 in this order. (A BLAS product would change with the shape of the batch.)
+    ``out[n, k]`` starts at 0 and adds ``x[n, d] * y[k, d]`` for d = 0..D-1 in this order, rounded
+    to float32 once for each d (a fused multiply-add). (A BLAS product would change with the shape
+    of the batch.)
 
     Args:
         x_ND: [N, D], finite.
