@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <memory>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "encode.h"
@@ -114,6 +115,62 @@ void check_search(std::mt19937& random) {
   }
 }
 
+std::shared_ptr<Layout> restored(const Layout& layout, std::mt19937* flipping) {
+  const BucketBooks books = layout.books();
+  LayoutImage image(layout.size(), layout.n_codebooks(), layout.n_codewords(),
+                    layout.bucketed() ? &books : nullptr);
+  std::ranges::copy(layout.blocks(), image.blocks().begin());
+  std::ranges::copy(layout.order(), image.order().begin());
+  std::ranges::copy(layout.starts(), image.starts().begin());
+  if (flipping != nullptr) {
+    const std::span<std::uint8_t> blocks = image.blocks();
+    const std::span<std::uint32_t> order = image.order(), starts = image.starts();
+    const std::uint32_t mask = 1U << (*flipping)() % 32;
+    const std::size_t at = (*flipping)();
+    switch ((*flipping)() % 3) {
+      case 0: if (!blocks.empty()) blocks[at % blocks.size()] ^= static_cast<std::uint8_t>(1 + at % 255); break;
+      case 1: if (!order.empty()) order[at % order.size()] ^= mask; break;
+      default: if (!starts.empty()) starts[at % starts.size()] ^= mask;
+    }
+  }
+  return image.valid(2) ? image.layout() : nullptr;
+}
+
+// A layout comes back as it was; one that was changed is refused, or is one that can be searched.
+void check_image(std::mt19937& random) {
+  const std::size_t n = random() % 2000, m = 1 + random() % 4, k = 1 + random() % 20;
+  std::vector<std::uint8_t> codes(n * m);
+  for (std::uint8_t& code : codes) code = static_cast<std::uint8_t>(random() % k);
+  std::vector<float> lut(m * k);
+  std::normal_distribution<float> normal;
+  for (float& value : lut) value = normal(random);
+  const BucketBooks books{0, m > 1 ? std::size_t{1} : 0};
+  for (const BucketBooks* chosen : {static_cast<const BucketBooks*>(nullptr), &books}) {
+    const auto layout = lay_out(codes, n, m, k, chosen);
+    const auto same = restored(*layout, nullptr);
+    std::vector<std::uint8_t> read(n * m);
+    if (same != nullptr) same->read(read.data());
+    if (same == nullptr || read != codes) {
+      std::printf("n %zu m %zu k %zu: not restored\n", n, m, k);
+      std::exit(1);
+    }
+    for (int turn = 0; turn < 10; ++turn) {
+      const auto changed = restored(*layout, &random);
+      if (changed == nullptr) continue;
+      const Part part{changed.get(), nullptr, nullptr};
+      for (const Route route : {Route::kFlat, Route::kBuckets}) {
+        const SearchOptions options{
+            .k = 20, .threads = 2, .route = route, .scan = available_levels()[0]};
+        std::vector<float> scores(20);
+        std::vector<std::int64_t> positions(20);
+        std::uint64_t visited = 0;
+        search({&part, 1}, lut.data(), 1, nullptr, options, scores.data(), positions.data(),
+               &visited);
+      }
+    }
+  }
+}
+
 // Encodes sums of codewords that are orthogonal over codebooks: the best code of each is known.
 void check_encode(std::mt19937& random) {
   const std::size_t m = 1 + random() % 4;
@@ -146,6 +203,7 @@ int main(int count, char** arguments) {
   for (int round = 0; round < rounds; ++round) {
     std::mt19937 random(static_cast<std::mt19937::result_type>(round));
     check_search(random);
+    check_image(random);
     check_encode(random);
   }
   std::printf("%d rounds\n", rounds);
