@@ -1,6 +1,6 @@
 # Kernels of spherequant, behind spherequant.quantizer and spherequant.index.
 from collections.abc import Sequence
-from typing import Self
+from typing import Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ class EncodingTables:
         self, x_ND: npt.NDArray[np.float32], beam: int, icm_rounds: int, threads: int
     ) -> npt.NDArray[np.uint8]: ...
 
-_Numbers = npt.NDArray[np.uint32]
+_Numbers: TypeAlias = npt.NDArray[np.uint32]
 
 class Layout:
     def __len__(self) -> int: ...

@@ -43,6 +43,7 @@ from spherequant.index.header import (
     file_sha256,
     read_header,
 )
+from spherequant.index.merging import Merging
 from spherequant.index.searcher import Searcher, SearchResult, StoredItem
 from spherequant.index.sync import Outcome, Progress, Sync, SyncReport, check_source_name
 from spherequant.index.upkeep import Upkeep
@@ -51,6 +52,8 @@ from spherequant.quantizer import Codebooks, Encoder, normalise_rows
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from os import PathLike
+
+    from spherequant.index.segments import Items
 
 # Images of one ``add`` that are prepared at once.
 _PREPARE_ITEMS = 256
@@ -83,6 +86,7 @@ class Index:
         self._catalogue = Catalogue(folder / ITEMS_FOLDER)
         self._upkeep = Upkeep(folder / ITEMS_FOLDER, folder / LEASES_FOLDER)
         self._commits: GroupCommit[Upsert | Removal, Any] = GroupCommit(self._commit)
+        self._merging = Merging(self.codebooks)
         self._written = 0
         self._searcher: Searcher | None = None
         self._searcher_lock = threading.Lock()
@@ -157,6 +161,7 @@ class Index:
         """Let go of the snapshot, and leave the folder tidy if this object wrote to it."""
         with self._searcher_lock:
             self._searcher = None
+            self._merging.close()
         self._upkeep.close()
 
     def __enter__(self) -> Self:
@@ -190,14 +195,27 @@ class Index:
             return self._searcher
 
     def refresh(self) -> None:
-        """See what other writers have committed. Searches under way keep their snapshot."""
+        """See what other writers have committed. Searches under way keep their snapshot.
+
+        Only what changed is read. Where much has changed since everything was read, that is done
+        again in a thread, and a later refresh takes it up.
+        """
         with self._searcher_lock:
-            if self._searcher is None or not self._searcher.is_current:
+            current = self._searcher
+            if current is None or not current.is_current or self._merging.ready:
                 self._searcher = self._snapshot()
 
     def _snapshot(self) -> Searcher:
         """The latest version, read from where the current snapshot stands."""
-        return Searcher(self.folder, self.header, self.codebooks, self._searcher)
+        before = None if self._searcher is None else self._searcher.in_memory
+
+        def read(dataset: Any) -> Items:
+            return self._merging.items(dataset, before)
+
+        snapshot = Searcher(self.folder, self.header, self.codebooks, read)
+        if before is not None and snapshot.in_memory.crowded:
+            self._merging.start(snapshot.read_anew)
+        return snapshot
 
     def export_faiss(self, path: str | PathLike[str], kind: Kind = "residual") -> None:
         """Write the items as an index of FAISS, which then finds the same ids by inner product.
