@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherequant import _native
-from spherequant._native import Layout
+from spherequant._native import Layout, LayoutImage
 from spherequant.errors import InputError
 from spherequant.quantizer.vectors import thread_count
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Allowed",
     "Layout",
+    "LayoutImage",
     "Part",
     "bits_of",
     "build_layout",
