@@ -89,7 +89,7 @@ def main() -> None:
 def _open(folder: Path, dim: int) -> tuple[float, float]:
     """Seconds until an index is open, and until it has answered, in a process of its own."""
     command = [sys.executable, "-c", _OPEN, str(folder), str(dim)]
-    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
     return float(told[0]), float(told[1])
 
 

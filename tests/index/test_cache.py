@@ -141,6 +141,28 @@ def test_an_older_cache_is_followed(full, monkeypatch):
     assert_same(full.folder)  # too much is gone: read anew
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_random_histories(full, seed, caplog):
+    rng = np.random.default_rng(seed)
+    for step in range(12):
+        first = int(rng.integers(0, 300))
+        last = first + int(rng.integers(1, 15))
+        match rng.integers(0, 4):
+            case 0 | 1:
+                add(full, first, last, seed=step)
+            case 2:
+                full.remove([f"k{i}" for i in range(first, last)])
+            case _:
+                tidy(full.folder / "items.lance", full.folder / "leases", grace_seconds=0)
+        if rng.random() < 0.4:
+            full.refresh()
+            full.write_cache()
+            items = full.searcher.in_memory
+            assert_equal_items(load_cache(full.folder / "cache.bin", full.header), items)
+        assert_same(full.folder)
+    assert "passed over" not in caplog.text
+
+
 def test_a_cache_of_a_version_that_was_undone(full):
     saved = full.folder.with_name("saved")
     shutil.copytree(full.folder / "items.lance", saved)

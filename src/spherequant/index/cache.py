@@ -329,6 +329,7 @@ def _check(items: Items) -> None:
 def _identity(header: Header) -> dict[str, object]:
     """What must be the same where the cache is read."""
     return {
+        "schema": header.schema,
         "fingerprint": header.fingerprint,
         "codebooks_sha256": header.codebooks_sha256,
         "n_codebooks": header.n_codebooks,
