@@ -157,7 +157,8 @@ bool LayoutImage::valid_blocks(std::size_t threads) const {
   const std::span<const std::uint8_t> bytes = layout.blocks();
   std::atomic<bool> valid = true;
   if (layout.k_ < 256) {
-    for_each_task((bytes.size() + kRange - 1) / kRange, threads, [&](std::size_t range, std::size_t) {
+    const std::size_t ranges = (bytes.size() + kRange - 1) / kRange;
+    for_each_task(ranges, threads, [&](std::size_t range, std::size_t) {
       const std::size_t last = std::min(bytes.size(), (range + 1) * kRange);
       std::uint8_t highest = 0;
       for (std::size_t i = range * kRange; i < last; ++i) highest = std::max(highest, bytes[i]);

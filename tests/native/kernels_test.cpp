@@ -124,13 +124,14 @@ std::shared_ptr<Layout> restored(const Layout& layout, std::mt19937* flipping) {
   std::ranges::copy(layout.starts(), image.starts().begin());
   if (flipping != nullptr) {
     const std::span<std::uint8_t> blocks = image.blocks();
-    const std::span<std::uint32_t> order = image.order(), starts = image.starts();
-    const std::uint32_t mask = 1U << (*flipping)() % 32;
     const std::size_t at = (*flipping)();
-    switch ((*flipping)() % 3) {
-      case 0: if (!blocks.empty()) blocks[at % blocks.size()] ^= static_cast<std::uint8_t>(1 + at % 255); break;
-      case 1: if (!order.empty()) order[at % order.size()] ^= mask; break;
-      default: if (!starts.empty()) starts[at % starts.size()] ^= mask;
+    if ((*flipping)() % 3 == 0 && !blocks.empty()) {
+      blocks[at % blocks.size()] ^= static_cast<std::uint8_t>(1 + at % 255);
+    }
+    for (const std::span<std::uint32_t> numbers : {image.order(), image.starts()}) {
+      if ((*flipping)() % 3 == 0 && !numbers.empty()) {
+        numbers[at % numbers.size()] ^= 1U << (*flipping)() % 32;
+      }
     }
   }
   return image.valid(2) ? image.layout() : nullptr;
