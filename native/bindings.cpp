@@ -20,6 +20,7 @@
 #include "encode.h"
 #include "scan/layout.h"
 #include "scan/levels.h"
+#include "scan/numbering.h"
 #include "scan/search.h"
 
 namespace nb = nanobind;
@@ -94,20 +95,56 @@ using Words = nb::ndarray<const std::uint64_t, nb::ndim<1>, nb::c_contig, nb::de
 using Ids = nb::ndarray<const std::int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using FloatTables = nb::ndarray<const float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 
+void check_shape(std::size_t m, std::size_t k) {
+  require(m >= 1 && m <= spherequant::kMaxCodebooks, "the number of codebooks must be 1 to 16");
+  require(k >= 1 && k <= spherequant::kMaxCodewords, "the number of codewords must be 1 to 256");
+}
+
+nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<2>> number_codewords(FloatCube codebooks,
+                                                                   std::size_t threads) {
+  const std::size_t m = codebooks.shape(0);
+  const std::size_t k = codebooks.shape(1);
+  check_shape(m, k);
+  require(threads >= 1, "threads must be at least 1");
+  Owned<std::uint8_t> numbers(m * k);
+  {
+    nb::gil_scoped_release release;
+    spherequant::number_codewords(codebooks.data(), m, k, codebooks.shape(2), threads,
+                                  numbers.data);
+  }
+  return {numbers.data, {m, k}, numbers.owner};
+}
+
+spherequant::Numbering numbering_of(const ByteMatrix& numbers) {
+  const std::size_t m = numbers.shape(0);
+  const std::size_t k = numbers.shape(1);
+  check_shape(m, k);
+  for (std::size_t j = 0; j < m; ++j) {
+    bool used[spherequant::kExact] = {};
+    for (std::size_t c = 0; c < k; ++c) {
+      bool& one = used[numbers.data()[j * k + c]];
+      require(!one, "two codewords of a codebook have the same number");
+      one = true;
+    }
+  }
+  return {numbers.data(), m, k};
+}
+
 // A LayoutBuilder or a LayoutImage; a flat one where `first` is negative.
 template <class T>
-std::unique_ptr<T> make_layout(std::size_t n, std::size_t m, std::size_t k, std::int64_t first,
+std::unique_ptr<T> make_layout(std::size_t n, ByteMatrix numbers, std::int64_t first,
                                std::int64_t second) {
   require(n <= Layout::kMaxItems, "a layout holds at most 4,294,967,295 items");
-  require(m >= 1 && m <= 16, "the number of codebooks must be 1 to 16");
-  require(k >= 1 && k <= 256, "the number of codewords must be 1 to 256");
-  if (first < 0) return std::make_unique<T>(n, m, k, nullptr);
+  const std::size_t m = numbers.shape(0);
+  const std::size_t k = numbers.shape(1);
+  const spherequant::Numbering numbering = numbering_of(numbers);
+  if (first < 0) return std::make_unique<T>(n, m, k, numbering, nullptr);
   const auto books = static_cast<std::int64_t>(m);
   require(first < books && second >= 0 && second < books && (first != second || m == 1),
           "buckets need two codebooks, or the only one");
   const spherequant::BucketBooks chosen{static_cast<std::size_t>(first),
                                         static_cast<std::size_t>(second)};
-  return std::make_unique<T>(n, m, k, &chosen);
+  return std::make_unique<T>(n, m, k, numbering, &chosen);
 }
 
 // Codes are trusted nowhere else: a number from K on would be read outside its table.
@@ -297,17 +334,18 @@ NB_MODULE(_native, module) {
       .def("to_slots", &to_slots, nb::arg("positions"))
       .def("subset", &subset, nb::arg("slots"));
   nb::class_<LayoutBuilder>(module, "LayoutBuilder")
-      .def(nb::new_(&make_layout<LayoutBuilder>), nb::arg("n"), nb::arg("m"), nb::arg("k"),
+      .def(nb::new_(&make_layout<LayoutBuilder>), nb::arg("n"), nb::arg("numbers_MK"),
            nb::arg("first"), nb::arg("second"))
       .def("count", &count, nb::arg("codes_NM"))
       .def("place", &place, nb::arg("codes_NM"), nb::arg("threads"))
       .def("finish", &finish);
   nb::class_<LayoutImage>(module, "LayoutImage")
-      .def(nb::new_(&make_layout<LayoutImage>), nb::arg("n"), nb::arg("m"), nb::arg("k"),
+      .def(nb::new_(&make_layout<LayoutImage>), nb::arg("n"), nb::arg("numbers_MK"),
            nb::arg("first"), nb::arg("second"))
       .def("arrays", &image_arrays)
       .def("finish", &finish_image, nb::arg("threads"));
   module.def("levels", &level_names);
+  module.def("number_codewords", &number_codewords, nb::arg("codebooks_MKD"), nb::arg("threads"));
   module.def("search", &search, nb::arg("layouts"), nb::arg("ids"),
              nb::arg("allowed").none(), nb::arg("lut_QMK"), nb::arg("exclude").none(),
              nb::arg("k"), nb::arg("min_score"), nb::arg("threads"), nb::arg("route"),

@@ -4,10 +4,14 @@ find_package(Threads REQUIRED)
 set(native ${CMAKE_CURRENT_LIST_DIR})
 add_library(spherequant_kernels STATIC
   ${native}/encode.cpp
+  ${native}/scan/buckets.cpp
   ${native}/scan/byte_tables.cpp
+  ${native}/scan/flat.cpp
   ${native}/scan/layout.cpp
   ${native}/scan/levels.cpp
+  ${native}/scan/numbering.cpp
   ${native}/scan/portable.cpp
+  ${native}/scan/query.cpp
   ${native}/scan/search.cpp)
 
 # One file an instruction set, with its flags: all others must run everywhere.

@@ -10,50 +10,80 @@ namespace {
 
 constexpr int kXorOfThree = 0x96;
 
-// After so many codebooks the items of a block are often all out of reach.
-constexpr std::size_t kFirstCheck = 3;
-
-// Part h of a table for 64 codes.
-inline __m512i part(const std::uint8_t* table, std::size_t h, __m512i codes) {
+inline __m512i entries_at(const std::uint8_t* table, __m512i index) {
   // The masked form: GCC 12 warns of an uninitialised value inside the plain one.
-  const __m512i entries = _mm512_maskz_broadcast_i32x4(
-      0xFFFF, _mm_load_si128(reinterpret_cast<const __m128i*>(table + h * kPart)));
-  const __m512i index = _mm512_subs_epi8(codes, _mm512_set1_epi8(static_cast<char>(h * kPart)));
-  return _mm512_shuffle_epi8(entries, index);
+  const __m512i part = _mm512_maskz_broadcast_i32x4(
+      0xFFFF, _mm_load_si128(reinterpret_cast<const __m128i*>(table)));
+  return _mm512_shuffle_epi8(part, index);
 }
 
-inline __m512i look_up(__m512i codes, const std::uint8_t* table) {
-  __m512i entries = _mm512_setzero_si512();
-  for (std::size_t half = 0; half < 2; ++half) {
-    for (std::size_t h = 0; h < kHalf / kPart; h += 2) {
-      entries = _mm512_ternarylogic_epi32(entries, part(table, h, codes),
-                                          part(table, h + 1, codes), kXorOfThree);
+// Adds the entries of 64 codes in one codebook's table for each of Q queries.
+template <std::size_t Entries, std::size_t Q>
+inline void add_entries(const std::uint8_t* at, const std::uint8_t* const* tables,
+                        std::size_t offset, __m512i (&sums)[Q]) {
+  __m512i codes = _mm512_load_si512(at);
+  if constexpr (Entries < kExact) {
+    codes = _mm512_and_si512(codes, _mm512_set1_epi8(static_cast<char>(Entries - 1)));
+  }
+  __m512i entries[Q];
+  for (std::size_t q = 0; q < Q; ++q) entries[q] = _mm512_setzero_si512();
+  for (std::size_t start = 0; start < Entries; start += 2 * kPart) {
+    if (start == kSigned) codes = _mm512_xor_si512(codes, _mm512_set1_epi8(static_cast<char>(0x80)));
+    const char below = static_cast<char>(start % kSigned);
+    const __m512i first = _mm512_subs_epi8(codes, _mm512_set1_epi8(below));
+    const __m512i second = _mm512_subs_epi8(first, _mm512_set1_epi8(kPart));
+    for (std::size_t q = 0; q < Q; ++q) {
+      const std::uint8_t* table = tables[q] + offset + start;
+      entries[q] = _mm512_ternarylogic_epi32(entries[q], entries_at(table, first),
+                                             entries_at(table + kPart, second), kXorOfThree);
     }
-    codes = _mm512_xor_si512(codes, _mm512_set1_epi8(static_cast<char>(0x80)));
-    table += kHalf;
   }
-  return entries;
+  for (std::size_t q = 0; q < Q; ++q) sums[q] = _mm512_adds_epu8(sums[q], entries[q]);
 }
 
-std::uint64_t candidates(const std::uint8_t* block, std::size_t m, const std::uint8_t* table) {
-  const __m512i full = _mm512_set1_epi8(-1);
-  __m512i sums = _mm512_setzero_si512();
+// The candidates of a block for each of Q queries.
+template <std::size_t Entries, std::size_t Q>
+inline void candidates(const std::uint8_t* block, std::size_t m, const std::uint8_t* const* tables,
+                       std::uint64_t (&lanes)[Q]) {
+  __m512i sums[Q];
+  for (std::size_t q = 0; q < Q; ++q) sums[q] = _mm512_setzero_si512();
   for (std::size_t j = 0; j < m; ++j) {
-    sums = _mm512_adds_epu8(
-        sums, look_up(_mm512_load_si512(block + j * kBlock), table + j * kTableSize));
-    if (j + 1 >= kFirstCheck && _mm512_cmpneq_epi8_mask(sums, full) == 0) return 0;
+    add_entries<Entries, Q>(block + j * kBlock, tables, j * Entries, sums);
   }
-  return _mm512_cmpneq_epi8_mask(sums, full);
+  for (std::size_t q = 0; q < Q; ++q) {
+    lanes[q] = _mm512_cmpneq_epi8_mask(sums[q], _mm512_set1_epi8(-1));
+  }
 }
 
-std::size_t one(const Blocks& blocks, const std::uint8_t* tables, Candidates* found) {
-  Differences differences;
-  differ(tables, blocks.m, differences);
-  return scan_each(blocks, differences.entry, found, candidates);
+template <std::size_t Entries>
+std::uint64_t of_one(const std::uint8_t* block, std::size_t m, const std::uint8_t* tables) {
+  std::uint64_t lanes[1];
+  candidates<Entries, 1>(block, m, &tables, lanes);
+  return lanes[0];
+}
+
+template <std::size_t Q>
+void scan(const Blocks& blocks, const std::uint8_t* const* tables, std::uint64_t* const* lanes) {
+  for (std::size_t b = 0; b < blocks.count; ++b) {
+    std::uint64_t found[Q];
+    candidates<kGroups, Q>(blocks.first + b * blocks.m * kBlock, blocks.m, tables, found);
+    for (std::size_t q = 0; q < Q; ++q) lanes[q][b] = found[q];
+  }
+}
+
+void groups(const Blocks& blocks, const std::uint8_t* const* tables, std::size_t n_queries,
+            std::uint64_t* const* lanes) {
+  switch (n_queries) {
+    case 1: return scan<1>(blocks, tables, lanes);
+    case 2: return scan<2>(blocks, tables, lanes);
+    case 3: return scan<3>(blocks, tables, lanes);
+    default: return scan<4>(blocks, tables, lanes);
+  }
 }
 
 }  // namespace
 
-const ByteScan kAvx512BwScan = {"avx512bw", &one, &one_after_the_other<one>};
+const ByteScan kAvx512BwScan = {"avx512bw", true, &groups, &narrow<of_one<kPairs>>,
+                                &narrow<of_one<kExact>>};
 
 }  // namespace spherequant

@@ -1,118 +1,122 @@
-// 64 items at once: a table of 256 bytes lies in four registers, and one instruction looks 64 items
-// up in two of them.
+// 64 items at once: a table of groups lies in one register, of pairs in two, of all codewords in
+// four. One instruction looks 64 items up in one register, and another, which on some processors
+// takes twice as long, in two.
 #include <immintrin.h>
 
-#include "scan/byte_scan.h"
+#include "scan/block_by_block.h"
 
 namespace spherequant {
 namespace {
 
-// Blocks that share one loading of a codebook's table: as many as registers hold the sums of.
-constexpr std::size_t kGroup = 4;
-// Memory is told what is wanted this many bytes ahead. The order in which a group reads its blocks
-// is not one that it would foresee.
+// Memory is told what is wanted this many bytes ahead. The order in which a few blocks are read
+// together is not one that it would foresee.
 constexpr std::size_t kAhead = 4096;
 
-struct Table {
-  __m512i part[4];
-};
-
-inline Table load_table(const std::uint8_t* table) {
-  return {{_mm512_load_si512(table), _mm512_load_si512(table + 64),
-           _mm512_load_si512(table + 128), _mm512_load_si512(table + 192)}};
+inline std::uint64_t not_full(__m512i sums) {
+  return _mm512_cmpneq_epi8_mask(sums, _mm512_set1_epi8(-1));
 }
 
-// Entries of 64 codes. `upper` marks codes of 128 and more. Each look-up replaces the codes of its
-// half by their entries and keeps the others, so that no blending is needed.
-inline __m512i look_up(const Table& table, __m512i codes, __mmask64 upper, __mmask64 lower) {
-  const __m512i half =
-      _mm512_mask2_permutex2var_epi8(table.part[2], codes, upper, table.part[3]);
-  return _mm512_mask2_permutex2var_epi8(table.part[0], half, lower, table.part[1]);
-}
-
-// Sums of Q queries over G consecutive blocks.
+// Blocks at .. at + G - 1 for Q queries. The loops over sums are unrolled, or the sums would have to
+// lie in memory.
 template <std::size_t Q, std::size_t G, bool Cold>
-inline void add_up(const std::uint8_t* blocks, std::size_t m, const std::uint8_t* const* tables,
-                   __m512i (&sums)[Q][G]) {
-#pragma GCC unroll 2
+inline void scan_blocks(const Blocks& blocks, std::size_t at, const std::uint8_t* const* tables,
+                        std::uint64_t* const* lanes) {
+  const std::uint8_t* const first = blocks.first + at * blocks.m * kBlock;
+  __m512i sums[Q][G];
+#pragma GCC unroll 4
   for (std::size_t q = 0; q < Q; ++q) {
 #pragma GCC unroll 8
     for (std::size_t g = 0; g < G; ++g) sums[q][g] = _mm512_setzero_si512();
   }
-  for (std::size_t j = 0; j < m; ++j) {
-    Table table[Q];
-    for (std::size_t q = 0; q < Q; ++q) table[q] = load_table(tables[q] + j * kTableSize);
+  for (std::size_t j = 0; j < blocks.m; ++j) {
+    __m512i table[Q];
+#pragma GCC unroll 4
+    for (std::size_t q = 0; q < Q; ++q) table[q] = _mm512_load_si512(tables[q] + j * kGroups);
+#pragma GCC unroll 8
     for (std::size_t g = 0; g < G; ++g) {
-      const std::uint8_t* at = blocks + (g * m + j) * kBlock;
-      if constexpr (Cold) _mm_prefetch(reinterpret_cast<const char*>(at) + kAhead, _MM_HINT_T0);
-      const __m512i codes = _mm512_load_si512(at);
-      const __mmask64 upper = _mm512_movepi8_mask(codes);
-      const __mmask64 lower = _knot_mask64(upper);
+      const std::uint8_t* codes_at = first + (g * blocks.m + j) * kBlock;
+      if constexpr (Cold) {
+        _mm_prefetch(reinterpret_cast<const char*>(codes_at) + kAhead, _MM_HINT_T0);
+      }
+      const __m512i codes = _mm512_load_si512(codes_at);
+#pragma GCC unroll 4
       for (std::size_t q = 0; q < Q; ++q) {
-        sums[q][g] = _mm512_adds_epu8(sums[q][g], look_up(table[q], codes, upper, lower));
+        // Only the low six bits of a code are looked at. The masked form: GCC 12 warns of an
+        // uninitialised value inside the plain one.
+        const __m512i entries = _mm512_maskz_permutexvar_epi8(~__mmask64{0}, codes, table[q]);
+        sums[q][g] = _mm512_adds_epu8(sums[q][g], entries);
       }
     }
   }
-}
-
-// Appends the blocks whose sums are not all saturated. Loops over sums are unrolled, or the sums
-// would have to lie in memory.
-template <std::size_t G>
-inline std::size_t append(const __m512i (&sums)[G], std::size_t first, Candidates* found,
-                          std::size_t size) {
-  const __m512i full = _mm512_set1_epi8(-1);
-  __m512i least = sums[0];
+#pragma GCC unroll 4
+  for (std::size_t q = 0; q < Q; ++q) {
 #pragma GCC unroll 8
-  for (std::size_t g = 1; g < G; ++g) least = _mm512_min_epu8(least, sums[g]);
-  if (_mm512_cmpneq_epi8_mask(least, full) == 0) [[likely]] return size;
-#pragma GCC unroll 8
-  for (std::size_t g = 0; g < G; ++g) {
-    const __mmask64 lanes = _mm512_cmpneq_epi8_mask(sums[g], full);
-    if (lanes != 0) found[size++] = {lanes, first + g};
+    for (std::size_t g = 0; g < G; ++g) lanes[q][at + g] = not_full(sums[q][g]);
   }
-  return size;
 }
 
-template <std::size_t Q, std::size_t G, bool Cold>
-__attribute__((always_inline)) inline void scan_group(const Blocks& blocks, std::size_t first, const std::uint8_t* const* tables,
-                       Candidates* const* found, std::size_t* sizes) {
-  __m512i sums[Q][G];
-  add_up<Q, G, Cold>(blocks.first + first * blocks.m * kBlock, blocks.m, tables, sums);
-#pragma GCC unroll 2
-  for (std::size_t q = 0; q < Q; ++q) sizes[q] = append<G>(sums[q], first, found[q], sizes[q]);
-}
-
-template <std::size_t Q, std::size_t G, bool Cold>
-inline void scan(const Blocks& blocks, const std::uint8_t* const* tables,
-                 Candidates* const* found, std::size_t* sizes) {
-  std::size_t size[Q] = {};
+template <std::size_t Q, bool Cold>
+void scan(const Blocks& blocks, const std::uint8_t* const* tables, std::uint64_t* const* lanes) {
+  constexpr std::size_t kTogether = Q <= 2 ? 8 : 4;  // as many as registers hold the sums of
   std::size_t b = 0;
-  for (; b + G <= blocks.count; b += G) scan_group<Q, G, Cold>(blocks, b, tables, found, size);
-  for (; b < blocks.count; ++b) scan_group<Q, 1, Cold>(blocks, b, tables, found, size);
-  for (std::size_t q = 0; q < Q; ++q) sizes[q] = size[q];
+  for (; b + kTogether <= blocks.count; b += kTogether) {
+    scan_blocks<Q, kTogether, Cold>(blocks, b, tables, lanes);
+  }
+  for (; b < blocks.count; ++b) scan_blocks<Q, 1, Cold>(blocks, b, tables, lanes);
 }
 
-std::size_t one(const Blocks& blocks, const std::uint8_t* tables, Candidates* found) {
-  std::size_t size;
+template <std::size_t Q>
+void scan(const Blocks& blocks, const std::uint8_t* const* tables, std::uint64_t* const* lanes) {
   if (blocks.cold) {
-    scan<1, 2 * kGroup, true>(blocks, &tables, &found, &size);
+    scan<Q, true>(blocks, tables, lanes);
   } else {
-    scan<1, 2 * kGroup, false>(blocks, &tables, &found, &size);
+    scan<Q, false>(blocks, tables, lanes);
   }
-  return size;
 }
 
-void two(const Blocks& blocks, const std::uint8_t* const tables[2], Candidates* const found[2],
-         std::size_t sizes[2]) {
-  if (blocks.cold) {
-    scan<2, kGroup, true>(blocks, tables, found, sizes);
-  } else {
-    scan<2, kGroup, false>(blocks, tables, found, sizes);
+void groups(const Blocks& blocks, const std::uint8_t* const* tables, std::size_t n_queries,
+            std::uint64_t* const* lanes) {
+  switch (n_queries) {
+    case 1: return scan<1>(blocks, tables, lanes);
+    case 2: return scan<2>(blocks, tables, lanes);
+    case 3: return scan<3>(blocks, tables, lanes);
+    default: return scan<4>(blocks, tables, lanes);
   }
+}
+
+std::uint64_t by_pairs(const std::uint8_t* block, std::size_t m, const std::uint8_t* tables) {
+  __m512i sums = _mm512_setzero_si512();
+  for (std::size_t j = 0; j < m; ++j) {
+    const std::uint8_t* table = tables + j * kPairs;
+    const __m512i codes = _mm512_load_si512(block + j * kBlock);
+    sums = _mm512_adds_epu8(sums, _mm512_permutex2var_epi8(_mm512_load_si512(table), codes,
+                                                           _mm512_load_si512(table + 64)));
+  }
+  return not_full(sums);
+}
+
+// Each look-up replaces the codes of its half by their entries and keeps the others, so that no
+// blending is needed.
+std::uint64_t by_all(const std::uint8_t* block, std::size_t m, const std::uint8_t* tables) {
+  __m512i sums = _mm512_setzero_si512();
+  for (std::size_t j = 0; j < m; ++j) {
+    const std::uint8_t* table = tables + j * kExact;
+    const __m512i codes = _mm512_load_si512(block + j * kBlock);
+    const __mmask64 upper = _mm512_movepi8_mask(codes);
+    const __m512i half =
+        _mm512_mask2_permutex2var_epi8(_mm512_load_si512(table + 128), codes, upper,
+                                       _mm512_load_si512(table + 192));
+    const __m512i entries =
+        _mm512_mask2_permutex2var_epi8(_mm512_load_si512(table), half, _knot_mask64(upper),
+                                       _mm512_load_si512(table + 64));
+    sums = _mm512_adds_epu8(sums, entries);
+  }
+  return not_full(sums);
 }
 
 }  // namespace
 
-const ByteScan kAvx512VbmiScan = {"avx512vbmi", &one, &two};
+const ByteScan kAvx512VbmiScan = {"avx512vbmi", false, &groups, &narrow<by_pairs>,
+                                  &narrow<by_all>};
 
 }  // namespace spherequant

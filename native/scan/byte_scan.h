@@ -1,10 +1,17 @@
-// The innermost loop of search: which items of transposed blocks may be among the best.
+// The innermost loops of search: which items of transposed blocks may be among the best.
 //
 // A block holds the codes of 64 items, codebook by codebook: 64 bytes for m = 0, then 64 for m = 1,
-// and so on. A query comes as M tables of 256 bytes, entry [m][c] a lower bound on what codeword c
-// of codebook m costs against the best one, in units in which a hit costs 254 at most. An item
-// whose entries add up to 255 or more, saturating, is no hit; every other item is a candidate,
+// and so on. A query comes as tables of bytes. Entry [m][c] is a lower bound on what codeword c of
+// codebook m costs against the best one, in units in which a hit costs 254 at most. An item whose
+// entries add up to 255 or more, saturating, is no hit; every other item is a candidate, in the end
 // to be scored in float.
+//
+// Tables come in three sizes. The exact one has an entry for each of 256 codewords. Codewords are
+// numbered such that similar ones share their low bits (numbering.h): the table of pairs has an
+// entry for every two of them that share seven bits, the table of groups one for every four that
+// share six, each the least of the entries that it stands for. So the smaller tables bound what the
+// exact one says, and are looked up two and four times as fast or more: groups sift all blocks,
+// pairs what that leaves, the exact table what is left then.
 //
 // There is one implementation for each instruction set, in a file of its own that is compiled with
 // that set's flags and uses nothing of the standard library but its integers: an inline function
@@ -16,8 +23,14 @@
 
 namespace spherequant {
 
-inline constexpr std::size_t kBlock = 64;       // items of a block
-inline constexpr std::size_t kTableSize = 256;  // entries of a codebook's table of bytes
+inline constexpr std::size_t kBlock = 64;  // items of a block
+inline constexpr std::size_t kMaxCodebooks = 16;
+inline constexpr std::size_t kMaxCodewords = 256;
+
+// Entries of a codebook's table.
+inline constexpr std::size_t kExact = 256;
+inline constexpr std::size_t kPairs = 128;
+inline constexpr std::size_t kGroups = 64;
 
 // The candidates of a block: bit i of `lanes` stands for its item i.
 struct Candidates {
@@ -25,7 +38,7 @@ struct Candidates {
   std::size_t block;
 };
 
-// What a scan of several blocks is given.
+// Blocks that lie behind each other.
 struct Blocks {
   const std::uint8_t* first;  // aligned to 64 bytes
   std::size_t count;
@@ -33,15 +46,23 @@ struct Blocks {
   bool cold;  // whether they come from memory, and not from a cache
 };
 
-// Scans blocks for one query, or for two at once, which reads each code once.
+// So many queries are scanned for together, which reads each code once.
+inline constexpr std::size_t kQueriesAtOnce = 4;
+
 struct ByteScan {
   const char* name;
-  // Writes the blocks that have candidates, in ascending order; returns how many. `found` has room
-  // for all; `tables` is aligned to 64 bytes.
-  std::size_t (*one)(const Blocks& blocks, const std::uint8_t* tables, Candidates* found);
-  // The same for two queries; `sizes` receives how many blocks each has.
-  void (*two)(const Blocks& blocks, const std::uint8_t* const tables[2],
-              Candidates* const found[2], std::size_t sizes[2]);
+  // Whether the tables that it is given must be prepared by `differ` (differences.h).
+  bool differences;
+  // By groups: writes the candidates of every block for each of 1 to kQueriesAtOnce queries.
+  // tables[q] holds M tables, aligned to 64 bytes; lanes[q] has room for `blocks.count` words.
+  void (*groups)(const Blocks& blocks, const std::uint8_t* const* tables, std::size_t n_queries,
+                 std::uint64_t* const* lanes);
+  // By pairs and by all codewords: keeps, of `size` blocks and the lanes given, the candidates, and
+  // no block without any. Returns how many blocks are left. Block b lies at first + b * m * kBlock.
+  std::size_t (*pairs)(const std::uint8_t* first, std::size_t m, const std::uint8_t* tables,
+                       Candidates* found, std::size_t size);
+  std::size_t (*exact)(const std::uint8_t* first, std::size_t m, const std::uint8_t* tables,
+                       Candidates* found, std::size_t size);
 };
 
 #if defined(__x86_64__)

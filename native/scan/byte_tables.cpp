@@ -2,17 +2,45 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
-#include "scan/byte_scan.h"
+#include "scan/differences.h"
 
 namespace spherequant {
 namespace {
 
 // Below this, 254 / T would overflow or lose its precision.
-constexpr double kSmallestDeficit = 1e-280;
-// Takes more off the factor than all roundings of a product can add.
-constexpr double kRoundDown = 1.0 - 0x1p-48;
+constexpr double kSmallestDeficit = 1e-30;
+// Takes more off than the roundings of a difference and two products in float32 can add.
+constexpr double kRoundDown = 1.0 - 0x1p-20;
+
+// entries[256] of one codebook.
+void fill_exact(const float* lut, float best, double largest, std::uint8_t* entries) {
+  if (largest > kSmallestDeficit) {
+    const auto factor = static_cast<float>(254.0 / largest * kRoundDown);
+    for (std::size_t c = 0; c < kExact; ++c) {
+      const float steps = std::min(255.0F, (best - lut[c]) * factor);
+      entries[c] = static_cast<std::uint8_t>(static_cast<std::int32_t>(steps));
+    }
+    return;
+  }
+  for (std::size_t c = 0; c < kExact; ++c) {
+    const double deficit = static_cast<double>(best) - static_cast<double>(lut[c]);
+    entries[c] = deficit <= largest ? 0 : 255;
+  }
+}
+
+// entries[size] are the least of two entries `size` apart.
+void fill_least(const std::uint8_t* from, std::uint8_t* entries, std::size_t size) {
+  for (std::size_t c = 0; c < size; ++c) entries[c] = std::min(from[c], from[c + size]);
+}
+
+// Prepares `size` entries, of tables of `entries` each, as differences.h says.
+void differ(std::uint8_t* tables, std::size_t size, std::size_t entries) {
+  const std::size_t run = std::min(entries, kSigned);
+  for (std::size_t start = 0; start < size; start += run) {
+    for (std::size_t i = start + run; i-- > start + kPart;) tables[i] ^= tables[i - kPart];
+  }
+}
 
 }  // namespace
 
@@ -38,26 +66,20 @@ double largest_deficit(const TableExtremes& extremes, std::size_t m, float thres
   return extremes.best_sum - static_cast<double>(threshold) + rounding;
 }
 
-void fill_tables(const float* lut_MK, std::size_t m, std::size_t k, const TableExtremes& extremes,
-                 double largest, std::uint8_t* tables) {
-  const bool divides = largest > kSmallestDeficit;
-  const double factor = divides ? 254.0 / largest * kRoundDown : 0.0;
-  for (std::size_t j = 0; j < m; ++j) {
-    const float* row = lut_MK + j * k;
-    std::uint8_t* table = tables + j * kTableSize;
-    const double best = extremes.best[j];
-    if (divides) {
-      for (std::size_t c = 0; c < k; ++c) {
-        const double steps = std::min(255.0, (best - static_cast<double>(row[c])) * factor);
-        table[c] = static_cast<std::uint8_t>(static_cast<std::int32_t>(steps));
-      }
-    } else {
-      for (std::size_t c = 0; c < k; ++c) {
-        table[c] = best - static_cast<double>(row[c]) <= largest ? 0 : 255;
-      }
-    }
-    std::memset(table + k, 255, kTableSize - k);
+void ByteTables::fill(const float* lut, const TableExtremes& extremes, double largest,
+                      bool differences) {
+  std::uint8_t* const exact = lines_[0].byte;
+  std::uint8_t* const pairs = exact + m_ * kExact;
+  std::uint8_t* const groups = pairs + m_ * kPairs;
+  for (std::size_t j = 0; j < m_; ++j) {
+    fill_exact(lut + j * kExact, extremes.best[j], largest, exact + j * kExact);
+    fill_least(exact + j * kExact, pairs + j * kPairs, kPairs);
+    fill_least(pairs + j * kPairs, groups + j * kGroups, kGroups);
   }
+  if (!differences) return;
+  differ(exact, m_ * kExact, kExact);
+  differ(pairs, m_ * kPairs, kPairs);
+  differ(groups, m_ * kGroups, kGroups);
 }
 
 }  // namespace spherequant

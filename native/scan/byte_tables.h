@@ -3,14 +3,17 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
+
+#include "scan/byte_scan.h"
 
 namespace spherequant {
 
 // What the bound needs of a float table lut[m, c], M codebooks of K codewords.
 struct TableExtremes {
-  float best[16];     // max over c of lut[m, c]
-  double best_sum;    // sum over m of best[m]
-  double magnitude;   // sum over m of max over c of |lut[m, c]|
+  float best[kMaxCodebooks];  // max over c of lut[m, c]
+  double best_sum;            // sum over m of best[m]
+  double magnitude;           // sum over m of max over c of |lut[m, c]|
 };
 
 TableExtremes extremes_of(const float* lut_MK, std::size_t m, std::size_t k);
@@ -24,11 +27,31 @@ TableExtremes extremes_of(const float* lut_MK, std::size_t m, std::size_t k);
 //   T = best_sum - threshold + (M + 1) * 2^-23 * magnitude.
 double largest_deficit(const TableExtremes& extremes, std::size_t m, float threshold);
 
-// Fills tables[M][256] so that no item with a total deficit of at most T adds up to 255 or more:
-// entry = floor(d * 254 / T) with the quotient rounded down, at most 255. Since floor never rounds
-// up, the entries of such an item add up to at most 254. If T is too small to divide by, an entry
-// is 0 where d <= T and 255 elsewhere, which holds for every T. Codewords from K on get 255.
-void fill_tables(const float* lut_MK, std::size_t m, std::size_t k, const TableExtremes& extremes,
-                 double largest, std::uint8_t* tables);
+// The tables of one query for M codebooks, of all three sizes.
+class ByteTables {
+ public:
+  explicit ByteTables(std::size_t m) : m_(m), lines_(m * (kExact + kPairs + kGroups) / kLineSize) {}
+
+  // Fills the tables so that no item with a total deficit of at most T adds up to 255 or more:
+  // entry = floor(d * 254 / T) with the quotient rounded down, at most 255. Since floor never
+  // rounds up, the entries of such an item add up to at most 254; the least of two or four entries
+  // is no more than each of them. If T is too small to divide by, an entry is 0 where d <= T and 255
+  // elsewhere, which holds for every T.
+  //
+  // lut[M, 256] by stored numbers, -inf where a number is no codeword's.
+  void fill(const float* lut, const TableExtremes& extremes, double largest, bool differences);
+
+  const std::uint8_t* exact() const { return lines_[0].byte; }
+  const std::uint8_t* pairs() const { return exact() + m_ * kExact; }
+  const std::uint8_t* groups() const { return pairs() + m_ * kPairs; }
+
+ private:
+  static constexpr std::size_t kLineSize = 64;
+  struct alignas(kLineSize) Line {
+    std::uint8_t byte[kLineSize];
+  };
+  std::size_t m_;
+  std::vector<Line> lines_;
+};
 
 }  // namespace spherequant

@@ -37,9 +37,15 @@ AlignedBytes::AlignedBytes(std::size_t size) : size_(size) {
 
 void AlignedBytes::Free::operator()(std::uint8_t* bytes) const { std::free(bytes); }
 
-Layout::Layout(std::size_t n, std::size_t m, std::size_t k, const BucketBooks* books)
-    : n_(n), m_(m), k_(k), positions_(n), codes_((n + kBlock - 1) / kBlock * m * kBlock) {
-  // Lanes behind the last item hold code 0, and are masked wherever candidates are read.
+Layout::Layout(std::size_t n, std::size_t m, std::size_t k, const Numbering& numbering,
+               const BucketBooks* books)
+    : n_(n),
+      m_(m),
+      k_(k),
+      positions_(n),
+      numbering_(numbering),
+      codes_((n + kBlock - 1) / kBlock * m * kBlock) {
+  // Lanes behind the last item hold number 0, and are masked wherever candidates are read.
   if (n % kBlock != 0) std::memset(codes_.data() + n / kBlock * m * kBlock, 0, m * kBlock);
   if (books == nullptr) return;
   books_ = *books;
@@ -56,7 +62,7 @@ void Layout::read(std::uint8_t* codes_NM) const {
   for (std::size_t slot = 0; slot < n_; ++slot) {
     const std::uint8_t* code = block(slot / kBlock) + slot % kBlock;
     std::uint8_t* to = codes_NM + position(slot) * m_;
-    for (std::size_t j = 0; j < m_; ++j) to[j] = code[j * kBlock];
+    for (std::size_t j = 0; j < m_; ++j) to[j] = numbering_.codeword(j, code[j * kBlock]);
   }
 }
 
@@ -79,7 +85,7 @@ std::unique_ptr<Layout> Layout::subset(const std::uint64_t* by_slot) const {
       slots.push_back(static_cast<std::uint32_t>(w * 64 + std::countr_zero(word)));
     }
   }
-  std::unique_ptr<Layout> result(new Layout(slots.size(), m_, k_));
+  std::unique_ptr<Layout> result(new Layout(slots.size(), m_, k_, numbering_));
   result->positions_ = positions_;
   result->order_.resize(slots.size());
   for (std::size_t i = 0; i < slots.size(); ++i) {
@@ -91,8 +97,9 @@ std::unique_ptr<Layout> Layout::subset(const std::uint64_t* by_slot) const {
   return result;
 }
 
-LayoutBuilder::LayoutBuilder(std::size_t n, std::size_t m, std::size_t k, const BucketBooks* books)
-    : layout_(new Layout(n, m, k, books)) {
+LayoutBuilder::LayoutBuilder(std::size_t n, std::size_t m, std::size_t k,
+                             const Numbering& numbering, const BucketBooks* books)
+    : layout_(new Layout(n, m, k, numbering, books)) {
   if (books == nullptr) return;
   counting_ = n > 0;
   if (!counting_) start_placing();
@@ -141,7 +148,9 @@ bool LayoutBuilder::place(const std::uint8_t* codes_NM, std::size_t n, std::size
     for (std::size_t i = range * kRange; i < last; ++i) {
       const std::size_t slot = slots.empty() ? placed_ + i : slots[i];
       std::uint8_t* to = layout.codes_.data() + slot / kBlock * m * kBlock + slot % kBlock;
-      for (std::size_t j = 0; j < m; ++j) to[j * kBlock] = codes_NM[i * m + j];
+      for (std::size_t j = 0; j < m; ++j) {
+        to[j * kBlock] = layout.numbering_.number(j, codes_NM[i * m + j]);
+      }
     }
   });
   placed_ += n;
@@ -156,13 +165,13 @@ bool LayoutImage::valid_blocks(std::size_t threads) const {
   const Layout& layout = *layout_;
   const std::span<const std::uint8_t> bytes = layout.blocks();
   std::atomic<bool> valid = true;
-  if (layout.k_ < 256) {
-    const std::size_t ranges = (bytes.size() + kRange - 1) / kRange;
-    for_each_task(ranges, threads, [&](std::size_t range, std::size_t) {
-      const std::size_t last = std::min(bytes.size(), (range + 1) * kRange);
-      std::uint8_t highest = 0;
-      for (std::size_t i = range * kRange; i < last; ++i) highest = std::max(highest, bytes[i]);
-      if (highest >= layout.k_) valid = false;
+  if (layout.k_ < kExact) {  // else every number stands for a codeword
+    for_each_task(layout.n_blocks() * layout.m_, threads, [&](std::size_t line, std::size_t) {
+      const std::size_t j = line % layout.m_;
+      const Numbering& numbering = layout.numbering_;
+      for (const std::uint8_t number : bytes.subspan(line * kBlock, kBlock)) {
+        if (numbering.number(j, numbering.codeword(j, number)) != number) valid = false;
+      }
     });
   }
   for (std::size_t lane = layout.n_; lane < layout.n_blocks() * kBlock; ++lane) {
@@ -182,17 +191,21 @@ bool LayoutImage::valid_buckets(std::size_t threads) const {
   // A position that stands twice leaves another out.
   std::vector<std::atomic<std::uint64_t>> seen(layout.n_blocks());
   std::atomic<bool> valid = true;
-  const std::size_t first_book = layout.books_.first * kBlock;
-  const std::size_t second_book = layout.books_.second * kBlock;
+  const BucketBooks books = layout.books_;
+  const std::size_t first_book = books.first * kBlock;
+  const std::size_t second_book = books.second * kBlock;
   for_each_task(starts.size() - 1, threads, [&](std::size_t bucket, std::size_t) {
     const std::size_t a = bucket / layout.row_;
-    const std::size_t b = layout.row_ == 1 ? a : bucket % layout.row_;
+    const std::size_t b = layout.row_ == 1 ? 0 : bucket % layout.row_;
+    const std::uint8_t first = layout.numbering_.number(books.first, a);
+    const std::uint8_t second =
+        books.first == books.second ? first : layout.numbering_.number(books.second, b);
     bool fits = true;
     for (std::size_t slot = starts[bucket]; slot < starts[bucket + 1]; ++slot) {
       const std::uint8_t* code = layout.block(slot / kBlock) + slot % kBlock;
       const std::uint32_t p = layout.order_[slot];
       fits = fits && p < layout.n_ && (slot == starts[bucket] || layout.order_[slot - 1] < p) &&
-             code[first_book] == a && code[second_book] == b;
+             code[first_book] == first && code[second_book] == second;
       if (!fits) break;
       const std::uint64_t bit = std::uint64_t{1} << p % 64;
       fits = (seen[p / 64].fetch_or(bit, std::memory_order_relaxed) & bit) == 0;

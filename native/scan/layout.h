@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "scan/byte_scan.h"
+#include "scan/numbering.h"
 
 namespace spherequant {
 
@@ -33,7 +34,8 @@ struct BucketBooks {
   std::size_t second;  // the same as `first` where there is one codebook only
 };
 
-// N codes of M bytes in transposed blocks of 64 (byte_scan.h). Immutable once built.
+// N codes of M bytes in transposed blocks of 64 (byte_scan.h), each byte the number that stands for
+// a codeword. Immutable once built.
 //
 // An item has a position, by which results are told, and a slot, where it lies. Flat: slot and
 // position are one. Bucketed: items that share the codewords of two codebooks lie together, in
@@ -49,6 +51,7 @@ class Layout {
   std::size_t n_blocks() const { return (n_ + kBlock - 1) / kBlock; }
   std::size_t memory_bytes() const;
 
+  const Numbering& numbering() const { return numbering_; }
   const std::uint8_t* block(std::size_t b) const { return codes_.data() + b * m_ * kBlock; }
   std::uint64_t position(std::size_t slot) const { return order_.empty() ? slot : order_[slot]; }
 
@@ -84,10 +87,12 @@ class Layout {
   friend class LayoutBuilder;
   friend class LayoutImage;
   // Flat where `books` is null; else with room for the order, and buckets that are empty.
-  Layout(std::size_t n, std::size_t m, std::size_t k, const BucketBooks* books = nullptr);
+  Layout(std::size_t n, std::size_t m, std::size_t k, const Numbering& numbering,
+         const BucketBooks* books = nullptr);
 
   std::size_t n_, m_, k_;
   std::size_t positions_;
+  Numbering numbering_;
   AlignedBytes codes_;
   std::vector<std::uint32_t> order_;
   BucketBooks books_{};
@@ -100,7 +105,9 @@ class Layout {
 // must be below K, and no more than n may come.
 class LayoutBuilder {
  public:
-  LayoutBuilder(std::size_t n, std::size_t m, std::size_t k, const BucketBooks* books);
+  // Flat where `books` is null.
+  LayoutBuilder(std::size_t n, std::size_t m, std::size_t k, const Numbering& numbering,
+                const BucketBooks* books);
 
   std::size_t size() const { return layout_->size(); }
   std::size_t n_codebooks() const { return layout_->n_codebooks(); }
@@ -135,8 +142,9 @@ class LayoutBuilder {
 // one only when valid() says so.
 class LayoutImage {
  public:
-  LayoutImage(std::size_t n, std::size_t m, std::size_t k, const BucketBooks* books)
-      : layout_(new Layout(n, m, k, books)) {}
+  LayoutImage(std::size_t n, std::size_t m, std::size_t k, const Numbering& numbering,
+              const BucketBooks* books)
+      : layout_(new Layout(n, m, k, numbering, books)) {}
 
   std::span<std::uint8_t> blocks() { return {layout_->codes_.data(), layout_->codes_.size()}; }
   std::span<std::uint32_t> order() { return layout_->order_; }

@@ -4,12 +4,14 @@
 namespace spherequant {
 namespace {
 
-std::uint64_t candidates(const std::uint8_t* block, std::size_t m, const std::uint8_t* table) {
+template <std::size_t Entries>
+std::uint64_t candidates(const std::uint8_t* block, std::size_t m, const std::uint8_t* tables) {
   std::uint16_t sums[kBlock] = {};
   for (std::size_t j = 0; j < m; ++j) {
     const std::uint8_t* codes = block + j * kBlock;
+    const std::uint8_t* table = tables + j * Entries;
     for (std::size_t i = 0; i < kBlock; ++i) {
-      sums[i] = static_cast<std::uint16_t>(sums[i] + table[j * kTableSize + codes[i]]);
+      sums[i] = static_cast<std::uint16_t>(sums[i] + table[codes[i] % Entries]);
     }
   }
   std::uint64_t lanes = 0;
@@ -19,12 +21,9 @@ std::uint64_t candidates(const std::uint8_t* block, std::size_t m, const std::ui
   return lanes;
 }
 
-std::size_t one(const Blocks& blocks, const std::uint8_t* tables, Candidates* found) {
-  return scan_each(blocks, tables, found, candidates);
-}
-
 }  // namespace
 
-const ByteScan kPortableScan = {"portable", &one, &one_after_the_other<one>};
+const ByteScan kPortableScan = {"portable", false, &query_by_query<candidates<kGroups>>,
+                                &narrow<candidates<kPairs>>, &narrow<candidates<kExact>>};
 
 }  // namespace spherequant

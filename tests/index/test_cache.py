@@ -98,7 +98,7 @@ def assert_equal_items(one, other):
 
 def test_items_come_back_as_they_were(full):
     items = full.searcher.in_memory
-    assert_equal_items(load_cache(full.folder / "cache.bin", full.header), items)
+    assert_equal_items(load_cache(full.folder / "cache.bin", full.header, full.codebooks), items)
 
 
 def test_opening_reads_the_cache(full, monkeypatch):
@@ -113,8 +113,8 @@ def test_places_of_64_bits(full):
     main, *rest = items.segments
     wide = replace(main, places=np.arange(len(main.ids), dtype=np.uint64))
     items = replace(items, segments=(wide, *rest))
-    save_cache(full.folder / "cache.bin", items, full.header)
-    assert_equal_items(load_cache(full.folder / "cache.bin", full.header), items)
+    save_cache(full.folder / "cache.bin", items, full.header, full.codebooks)
+    assert_equal_items(load_cache(full.folder / "cache.bin", full.header, full.codebooks), items)
 
 
 def test_an_empty_index(index, monkeypatch):
@@ -158,7 +158,9 @@ def test_random_histories(full, seed, caplog):
             full.refresh()
             full.write_cache()
             items = full.searcher.in_memory
-            assert_equal_items(load_cache(full.folder / "cache.bin", full.header), items)
+            assert_equal_items(
+                load_cache(full.folder / "cache.bin", full.header, full.codebooks), items
+            )
         assert_same(full.folder)
     assert "passed over" not in caplog.text
 
@@ -239,13 +241,13 @@ def test_two_writers_at_once(full):
 
     def write():
         for _ in range(15):
-            save_cache(path, items, full.header)
+            save_cache(path, items, full.header, full.codebooks)
 
     writers = [threading.Thread(target=write) for _ in range(2)]
     for writer in writers:
         writer.start()
     while any(writer.is_alive() for writer in writers):
-        assert load_cache(path, full.header) is not None
+        assert load_cache(path, full.header, full.codebooks) is not None
     assert not list(full.folder.glob("*.partial"))
 
 
@@ -267,9 +269,9 @@ def test_a_cut_file_is_passed_over(full):
     data = path.read_bytes()
     for size in {*range(0, len(data), 97), 40, 63, 64, 65, len(data) - 1, len(data) - 64}:
         path.write_bytes(data[:size])
-        assert load_cache(path, full.header) is None
+        assert load_cache(path, full.header, full.codebooks) is None
     path.write_bytes(data + bytes(64))
-    assert load_cache(path, full.header) is None
+    assert load_cache(path, full.header, full.codebooks) is None
     assert_same(full.folder)
 
 
@@ -281,7 +283,7 @@ def test_a_byte_that_flipped_is_noticed(full, place, value):
     data[place % len(data)] ^= value
     spoiled = path.with_name("spoiled")
     spoiled.write_bytes(data)
-    found = load_cache(spoiled, full.header)
+    found = load_cache(spoiled, full.header, full.codebooks)
     if found is not None:  # between two arrays nothing is stored
         assert_equal_items(found, full.searcher.in_memory)
 
@@ -321,7 +323,7 @@ def test_bytes_with_checksums_that_fit_do_no_harm(full, places):
 def load_cache_of(full, data):
     path = full.folder / "spoiled"
     path.write_bytes(data)
-    return load_cache(path, full.header)
+    return load_cache(path, full.header, full.codebooks)
 
 
 def described(data):

@@ -258,7 +258,7 @@ def test_codes_can_be_read_back(bucketed, m):
 
 
 def test_a_layout_is_taken_once():
-    builder = _native.LayoutBuilder(1, 2, 256, -1, -1)
+    builder = _native.LayoutBuilder(1, np.zeros((2, 1), np.uint8), -1, -1)
     builder.place(np.zeros((1, 2), np.uint8), 1)
     builder.finish()
     for again in (builder.finish, lambda: builder.place(np.zeros((1, 2), np.uint8), 1)):
@@ -267,7 +267,8 @@ def test_a_layout_is_taken_once():
 
 
 def restored(arrays, n, m, books):
-    image = _native.LayoutImage(n, m, 16, *(books or (-1, -1)))
+    numbers = np.tile(np.arange(16, dtype=np.uint8), (m, 1))
+    image = _native.LayoutImage(n, numbers, *(books or (-1, -1)))
     for room, values in zip(image.arrays(), arrays, strict=True):
         room[:] = values
     return image.finish(2)
@@ -310,3 +311,13 @@ def test_arrays_that_are_no_layout_are_refused():
         spoil(*arrays)
         with pytest.raises(ValueError, match="no layout"):
             restored(arrays, 200, 3, layout.books)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_one_codeword_in_each_of_many_codebooks(level, monkeypatch):
+    """One bucket, and its bound counts the codewords of both of its codebooks."""
+    monkeypatch.setenv(scan.LEVEL_VARIABLE, level)
+    lut = np.ones((1, 9, 1), np.float32)
+    layout = layout_of(np.zeros((1, 9), np.uint8), 1, bucketed=True)
+    scores, ids = scan.top_k([scan.Part(layout)], lut, 1, min_score=8.5)
+    assert (scores.tolist(), ids.tolist()) == ([[9.0]], [[0]])

@@ -38,8 +38,9 @@ std::vector<Item> brute_force(const std::vector<std::uint8_t>& codes, std::size_
 }
 
 std::unique_ptr<Layout> lay_out(const std::vector<std::uint8_t>& codes, std::size_t n,
-                                std::size_t m, std::size_t k, const BucketBooks* books) {
-  LayoutBuilder builder(n, m, k, books);
+                                std::size_t m, const Numbering& numbering, std::size_t k,
+                                const BucketBooks* books) {
+  LayoutBuilder builder(n, m, k, numbering, books);
   const std::size_t half = n / 2;
   if (builder.counting()) {
     builder.count(codes.data(), half);
@@ -78,8 +79,12 @@ void check_search(std::mt19937& random) {
   const BucketBooks books{below(m), 0};
   BucketBooks chosen = books;
   if (m > 1) chosen.second = (books.first + 1) % m;
-  const auto flat = lay_out(codes, n, m, k, nullptr);
-  const auto bucketed = lay_out(codes, n, m, k, &chosen);
+  std::vector<float> codebooks(m * k * 3);
+  for (float& value : codebooks) value = normal(random);
+  std::vector<std::uint8_t> numbers(m * k);
+  number_codewords(codebooks.data(), m, k, 3, 2, numbers.data());
+  const auto flat = lay_out(codes, n, m, Numbering(numbers.data(), m, k), k, nullptr);
+  const auto bucketed = lay_out(codes, n, m, Numbering(m, k), k, &chosen);
   SearchOptions options{.k = results};
   if (below(3) == 0) options.min_score = normal(random);
   options.threads = 1 + below(3);
@@ -117,7 +122,7 @@ void check_search(std::mt19937& random) {
 
 std::shared_ptr<Layout> restored(const Layout& layout, std::mt19937* flipping) {
   const BucketBooks books = layout.books();
-  LayoutImage image(layout.size(), layout.n_codebooks(), layout.n_codewords(),
+  LayoutImage image(layout.size(), layout.n_codebooks(), layout.n_codewords(), layout.numbering(),
                     layout.bucketed() ? &books : nullptr);
   std::ranges::copy(layout.blocks(), image.blocks().begin());
   std::ranges::copy(layout.order(), image.order().begin());

@@ -23,7 +23,7 @@ from zlib import crc32
 import numpy as np
 
 from spherequant.index.faults import reported
-from spherequant.index.scan import LayoutImage
+from spherequant.index.scan import LayoutImage, numbers_of
 from spherequant.index.segments import Fragment, Items, Places, Segment
 from spherequant.quantizer.vectors import thread_count
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from spherequant.index.header import Header
+    from spherequant.quantizer import Codebooks
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ _LANCE_LIMIT = 1 << 32
 _ABANDONED_SECONDS = 3_600.0
 
 
-def save_cache(path: Path, items: Items, header: Header) -> None:
+def save_cache(path: Path, items: Items, header: Header, codebooks: Codebooks) -> None:
     """Write the items of a version; ``path`` is replaced whole or not at all.
 
     Raises:
@@ -64,7 +65,7 @@ def save_cache(path: Path, items: Items, header: Header) -> None:
         checksums = list(pool.map(crc32, _chunks(arrays)))
     description = json.dumps(
         {
-            **_identity(header),
+            **_identity(header, codebooks),
             "fragments": [astuple(fragment) for fragment in items.fragments],
             "segments": [
                 _Sizes.of(segment, alive).as_json()
@@ -93,7 +94,7 @@ def save_cache(path: Path, items: Items, header: Header) -> None:
             unfinished.unlink(missing_ok=True)
 
 
-def load_cache(path: Path, header: Header) -> Items | None:
+def load_cache(path: Path, header: Header, codebooks: Codebooks) -> Items | None:
     """The items that were saved, None where there is no file or it does not fit.
 
     What comes back are the items of some version of some index with these codebooks: ``follow``
@@ -101,7 +102,7 @@ def load_cache(path: Path, header: Header) -> Items | None:
     """
     try:
         with path.open("rb") as file:
-            return _load(file, header)
+            return _load(file, header, codebooks)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
@@ -182,10 +183,10 @@ def _arrays(segment: Segment, alive: NDArray[np.bool_] | None) -> list[NDArray[A
 class _Room:
     """Arrays for a segment, to be read into."""
 
-    def __init__(self, sizes: _Sizes, m: int, k: int) -> None:
+    def __init__(self, sizes: _Sizes, numbers_MK: NDArray[np.uint8]) -> None:
         self._sizes = sizes
         n, fragments = sizes.items, sizes.fragments
-        self._image = LayoutImage(n, m, k, *(sizes.books or (-1, -1)))
+        self._image = LayoutImage(n, numbers_MK, *(sizes.books or (-1, -1)))
         self._ids = np.empty(n, np.int64)
         self._numbers, self._starts = np.empty(fragments, np.int64), np.empty(fragments, np.int64)
         placed = n if sizes.place_bytes else 0
@@ -220,7 +221,7 @@ class _Room:
         return np.unpackbits(self._bits, count=self._sizes.items, bitorder="little").view(np.bool_)
 
 
-def _load(file: BinaryIO, header: Header) -> Items:
+def _load(file: BinaryIO, header: Header, codebooks: Codebooks) -> Items:
     """The items in a file.
 
     Raises:
@@ -240,7 +241,7 @@ def _load(file: BinaryIO, header: Header) -> Items:
     if crc32(text) != checksum:
         raise ValueError("it is damaged")
     description = json.loads(text)
-    expected = _identity(header)
+    expected = _identity(header, codebooks)
     if not isinstance(description, dict) or any(
         description.get(name) != value for name, value in expected.items()
     ):
@@ -255,7 +256,7 @@ def _load(file: BinaryIO, header: Header) -> Items:
     ends = start + sum(_aligned(array) for sizes in every for array in sizes.in_bytes(m, k))
     if ends != size:  # nothing is allocated before this is known
         raise ValueError("it describes other arrays than it holds")
-    rooms = [_Room(sizes, m, k) for sizes in every]
+    rooms = [_Room(sizes, numbers_of(codebooks)) for sizes in every]
     arrays = [array for room in rooms for array in room.arrays()]
     _read(file.fileno(), start, arrays, description.get("checksums"))
     items = Items(
@@ -326,7 +327,7 @@ def _check(items: Items) -> None:
             raise ValueError("an id stands twice")
 
 
-def _identity(header: Header) -> dict[str, object]:
+def _identity(header: Header, codebooks: Codebooks) -> dict[str, object]:
     """What must be the same where the cache is read."""
     return {
         "schema": header.schema,
@@ -334,6 +335,7 @@ def _identity(header: Header) -> dict[str, object]:
         "codebooks_sha256": header.codebooks_sha256,
         "n_codebooks": header.n_codebooks,
         "n_codewords": header.n_codewords,
+        "numbers": crc32(numbers_of(codebooks).tobytes()),
         "byte_order": sys.byteorder,
     }
 

@@ -211,7 +211,7 @@ class Index:
         """The latest version, read from where the current snapshot stands."""
         current = self._searcher
         if current is None:
-            before = load_cache(self.folder / CACHE_FILE, self.header)
+            before = load_cache(self.folder / CACHE_FILE, self.header, self.codebooks)
         else:
             before = current.in_memory
 
@@ -233,7 +233,8 @@ class Index:
         Raises:
             SpherequantError: the file cannot be written; one that was there stays as it was.
         """
-        save_cache(self.folder / CACHE_FILE, self.searcher.in_memory, self.header)
+        items = self.searcher.in_memory
+        save_cache(self.folder / CACHE_FILE, items, self.header, self.codebooks)
 
     def export_faiss(self, path: str | PathLike[str], kind: Kind = "residual") -> None:
         """Write the items as an index of FAISS, which then finds the same ids by inner product.

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -35,6 +36,7 @@ __all__ = [
     "build_layout",
     "compile_filter",
     "level",
+    "numbers_of",
     "top_k",
 ]
 
@@ -125,9 +127,7 @@ def build_layout(
     first, second = _bucket_books(codebooks) if bucketed else (-1, -1)
     threads = thread_count(None)
     try:
-        builder = _native.LayoutBuilder(
-            total, codebooks.n_codebooks, codebooks.n_codewords, first, second
-        )
+        builder = _native.LayoutBuilder(total, numbers_of(codebooks), first, second)
         if bucketed and total:
             for codes_nM in batches():
                 builder.count(np.ascontiguousarray(codes_nM))
@@ -136,6 +136,12 @@ def build_layout(
         return builder.finish()
     except ValueError as error:
         raise InputError(f"these codes cannot be laid out: {error}.") from error
+
+
+@lru_cache(maxsize=4)  # every tail of an index needs it anew
+def numbers_of(codebooks: Codebooks) -> NDArray[np.uint8]:
+    """The numbers by which codewords are stored for scanning: uint8 [M, K]."""
+    return _native.number_codewords(codebooks.array, thread_count(None))
 
 
 def _bucket_books(codebooks: Codebooks) -> tuple[int, int]:

@@ -1,0 +1,265 @@
+#include "scan/buckets.h"
+
+#include <algorithm>
+#include <array>
+#include <queue>
+#include <vector>
+
+#include "scan/flat.h"
+
+namespace spherequant {
+namespace {
+
+// A bucket of a layout, and a score that none of its items exceeds.
+struct Bucket {
+  float bound;
+  std::size_t begin;  // its first slot
+  std::size_t end;    // behind its last
+  std::size_t first_codeword, second_codeword;
+};
+
+// The buckets of a layout as one query sees them, best first.
+//
+// The bound of bucket (a, b) is lut[first, a] + lut[second, b] + the best entries of all other
+// codebooks: no item of it has a higher exact score. Float scores may exceed it by the rounding of
+// M additions, and the bound itself is rounded twice; the margin added covers both.
+class BucketOrder {
+ public:
+  BucketOrder(const Query& query, const Layout& layout) : layout_(layout), row_(layout.row()) {
+    const std::size_t m = layout.n_codebooks();
+    const std::size_t k = layout.n_codewords();
+    const BucketBooks books = layout.books();
+    const TableExtremes& extremes = query.extremes();
+    double rest = static_cast<double>(m + 4) * 0x1p-23 * extremes.magnitude;
+    for (std::size_t j = 0; j < m; ++j) {
+      if (j != books.first && j != books.second) rest += extremes.best[j];
+    }
+    const float* first = query.lut() + books.first * k;
+    const float* second = query.lut() + books.second * k;
+    for (std::size_t c = 0; c < k; ++c) {
+      outer_[c] = {static_cast<float>(static_cast<double>(first[c]) + rest), c};
+    }
+    for (std::size_t c = 0; c < row_; ++c) inner_[c] = {books.first == books.second ? 0.0F : second[c], c};
+    const auto higher = [](const Entry& a, const Entry& b) { return a.value > b.value; };
+    std::sort(outer_.begin(), outer_.begin() + static_cast<std::ptrdiff_t>(k), higher);
+    std::sort(inner_.begin(), inner_.begin() + static_cast<std::ptrdiff_t>(row_), higher);
+    push(0);
+  }
+
+  // The next bucket, by descending bounds; false when there are no more.
+  bool next(Bucket& bucket) {
+    if (frontier_.empty()) return false;
+    const Place place = frontier_.top();
+    frontier_.pop();
+    bucket = at(place.i, done_[place.i]++);
+    if (done_[place.i] < row_) push(place.i);
+    if (done_[place.i] == 1 && place.i + 1 < layout_.n_codewords()) push(place.i + 1);
+    return true;
+  }
+
+  // Calls visit(bucket) for all further buckets whose bounds reach the threshold, which may rise
+  // meanwhile, in no special order, empty ones left out; stops where visit returns false.
+  template <class Threshold, class Visit>
+  bool rest(const Threshold& threshold, const Visit& visit) const {
+    for (std::size_t i = 0; i < layout_.n_codewords(); ++i) {
+      if (outer_[i].value + inner_[0].value < threshold()) return true;
+      for (std::size_t j = done_[i]; j < row_; ++j) {
+        const Bucket bucket = at(i, j);
+        if (bucket.bound < threshold()) break;
+        if (bucket.begin != bucket.end && !visit(bucket)) return false;
+      }
+    }
+    return true;
+  }
+
+ private:
+  struct Entry {
+    float value;
+    std::size_t codeword;
+  };
+  struct Place {
+    float bound;
+    std::size_t i;
+    bool operator<(const Place& other) const { return bound < other.bound; }
+  };
+
+  Bucket at(std::size_t i, std::size_t j) const {
+    const std::size_t a = outer_[i].codeword;
+    const std::size_t b = inner_[j].codeword;
+    return {outer_[i].value + inner_[j].value, layout_.start(a, b), layout_.end(a, b), a, b};
+  }
+
+  void push(std::size_t i) { frontier_.push({outer_[i].value + inner_[done_[i]].value, i}); }
+
+  const Layout& layout_;
+  std::size_t row_;
+  std::array<Entry, kMaxCodewords> outer_, inner_;   // sorted, highest first
+  std::array<std::size_t, kMaxCodewords> done_{};    // buckets of each row that were handed out
+  std::priority_queue<Place> frontier_;
+};
+
+// What it costs to begin a bucket, in scanned blocks, and how much less a block costs in a flat
+// scan, where queries share what they read and nothing jumps.
+constexpr std::size_t kVisitBlocks = 4;
+constexpr std::size_t kFlatAdvantage = 4;
+// So many buckets ahead, memory is told what is wanted.
+constexpr std::size_t kAhead = 4;
+// A bucket of this many blocks is scanned by itself; smaller ones are gathered.
+constexpr std::size_t kLargeBucket = 8;
+
+// One query's way through buckets: gathers blocks until there are enough of them to be searched.
+class Visit {
+ public:
+  Visit(Query& query, const Part& part, const ByteScan* scan, Scratch& scratch)
+      : query_(query), part_(part), scan_(scan), scratch_(scratch) {}
+
+  void add(std::size_t begin, std::size_t end) {
+    const std::size_t first = begin / kBlock;
+    const std::size_t count = (end - 1) / kBlock - first + 1;
+    query_.visited += end - begin;
+    if (count >= kLargeBucket) {
+      scan_large(begin, end);
+      return;
+    }
+    Candidates* const gathered = scratch_.gathered.data() + size_;
+    const std::size_t added = allowed_lanes(part_, first, count, nullptr, gathered);
+    for (std::size_t i = 0; i < added; ++i) gathered[i].block += first;
+    size_ += clip(gathered, added, begin, end);
+    if (size_ + kLargeBucket > scratch_.gathered.size()) flush();
+  }
+
+  // Searches what was gathered.
+  void flush() {
+    query_.search(part_, 0, scratch_.gathered.data(), size_);
+    size_ = 0;
+  }
+
+ private:
+  // Takes the lanes off that belong to other buckets. Returns how many blocks are left.
+  static std::size_t clip(Candidates* found, std::size_t size, std::size_t begin, std::size_t end) {
+    if (size == 0) return 0;
+    if (found[0].block == begin / kBlock) found[0].lanes &= ~std::uint64_t{0} << begin % kBlock;
+    Candidates& last = found[size - 1];
+    if (last.block == (end - 1) / kBlock) {
+      last.lanes &= ~std::uint64_t{0} >> (kBlock - 1 - (end - 1) % kBlock);
+    }
+    return size;
+  }
+
+  void scan_large(std::size_t begin, std::size_t end) {
+    const Layout& layout = *part_.layout;
+    const std::size_t m = layout.n_codebooks();
+    const std::size_t behind = (end - 1) / kBlock + 1;
+    Candidates* const found = scratch_.found.data();
+    for (std::size_t b = begin / kBlock; b < behind; b += chunk_blocks(m)) {
+      const std::size_t count = std::min(chunk_blocks(m), behind - b);
+      const Query::Reach reach = query_.prepare();
+      if (reach == Query::Reach::kNothing) return;
+      std::size_t size;
+      if (reach == Query::Reach::kCandidates && query_.groups_pay()) {
+        const std::uint8_t* const tables = query_.groups();
+        std::uint64_t* const lanes = scratch_.lanes[0].data();
+        scan_->groups({layout.block(b), count, m, true}, &tables, 1, &lanes);
+        size = allowed_lanes(part_, b, count, lanes, found);
+        query_.note_groups(count, size);
+      } else {
+        size = allowed_lanes(part_, b, count, nullptr, found);
+      }
+      for (std::size_t i = 0; i < size; ++i) found[i].block += b;
+      query_.search(part_, 0, found, clip(found, size, begin, end));
+    }
+  }
+
+  Query& query_;
+  const Part& part_;
+  const ByteScan* scan_;
+  Scratch& scratch_;
+  std::size_t size_ = 0;
+};
+
+std::size_t visit_cost(std::size_t begin, std::size_t end) {
+  return kVisitBlocks + (end - 1) / kBlock - begin / kBlock + 1;
+}
+
+// With one or two codebooks a bucket is a code: its items share one score, and come in the order of
+// their ids, so that behind the first that is not good enough there is none.
+void visit_list(Query& query, const Part& part, const Bucket& bucket) {
+  const Layout& layout = *part.layout;
+  const BucketBooks books = layout.books();
+  const float* lut = query.lut();
+  const std::size_t k = layout.n_codewords();
+  float score = lut[books.first * k + bucket.first_codeword];
+  if (books.first != books.second) {
+    // The sum of two is the same in either order.
+    score += lut[books.second * k + bucket.second_codeword];
+  }
+  for (std::size_t slot = bucket.begin; slot < bucket.end; ++slot) {
+    if (part.allowed != nullptr && (part.allowed[slot / 64] >> slot % 64 & 1) == 0) continue;
+    ++query.visited;
+    if (!query.offer(part, slot, score)) return;
+  }
+}
+
+void prefetch(const Layout& layout, std::size_t slot) {
+  const std::uint8_t* block = layout.block(slot / kBlock);
+  for (std::size_t j = 0; j < layout.n_codebooks(); ++j) __builtin_prefetch(block + j * kBlock);
+}
+
+}  // namespace
+
+void search_lists(Query& query, const Part& part) {
+  BucketOrder order(query, *part.layout);
+  Bucket bucket;
+  while (order.next(bucket)) {
+    if (query.bounded() && bucket.bound < query.best.threshold()) return;
+    visit_list(query, part, bucket);
+  }
+}
+
+bool search_buckets(Query& query, const Part& part, const SearchOptions& options,
+                    Scratch& scratch) {
+  const Layout& layout = *part.layout;
+  const bool free = options.route == Route::kBuckets;
+  if (!query.bounded() || options.scan == nullptr) return false;
+  query.enter(layout);
+  const std::size_t limit = layout.n_blocks() / kFlatAdvantage;
+  const Best before = query.best;
+  BucketOrder order(query, layout);
+  Visit visit(query, part, options.scan, scratch);
+  Bucket bucket;
+  std::size_t cost = 0;
+  std::size_t seen = 0;
+  const std::size_t wanted = std::max<std::size_t>(4 * options.k, layout.size() / 1024);
+  while (seen < wanted && order.next(bucket)) {
+    if (bucket.bound < query.best.threshold()) return true;
+    if (bucket.begin == bucket.end) continue;
+    visit.add(bucket.begin, bucket.end);
+    visit.flush();
+    query.best.settle();
+    seen += bucket.end - bucket.begin;
+    cost += visit_cost(bucket.begin, bucket.end);
+    if (cost > limit && !free) break;
+  }
+  const auto threshold = [&] { return query.best.threshold(); };
+  std::vector<Bucket> chosen;
+  const bool worth = order.rest(threshold, [&](const Bucket& b) {
+    chosen.push_back(b);
+    cost += visit_cost(b.begin, b.end);
+    return free || cost <= limit;
+  });
+  if (!worth) {
+    const float reached = query.best.threshold();
+    query.best = before;
+    query.best.raise(reached);
+    return false;
+  }
+  for (std::size_t i = 0; i < chosen.size(); ++i) {
+    if (i + kAhead < chosen.size()) prefetch(layout, chosen[i + kAhead].begin);
+    const Bucket& b = chosen[i];
+    if (b.bound >= query.best.threshold()) visit.add(b.begin, b.end);
+  }
+  visit.flush();
+  return true;
+}
+
+}  // namespace spherequant

@@ -1,0 +1,114 @@
+// One query on its way through the parts of a search.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "scan/best.h"
+#include "scan/byte_tables.h"
+#include "scan/layout.h"
+#include "scan/search.h"
+
+namespace spherequant {
+
+inline constexpr float kNoThreshold = -std::numeric_limits<float>::infinity();
+
+// Blocks that are scanned at a time: their codes stay in a core's cache while queries pass over them.
+inline std::size_t chunk_blocks(std::size_t m) {
+  constexpr std::size_t kChunkBytes = std::size_t{128} << 10;
+  return std::max<std::size_t>(16, kChunkBytes / (m * kBlock));
+}
+
+// What a thread needs beside its queries: room for a chunk of blocks.
+struct Scratch {
+  std::vector<std::uint64_t> lanes[kQueriesAtOnce];
+  std::vector<Candidates> found;
+  std::vector<Candidates> gathered;  // from several buckets
+
+  explicit Scratch(std::size_t m) : found(chunk_blocks(m)), gathered(chunk_blocks(m)) {
+    for (auto& list : lanes) list.resize(chunk_blocks(m));
+  }
+};
+
+// How much a stage lets through, to tell whether it is worth its time.
+class Sieve {
+ public:
+  void note(std::size_t before, std::size_t after) {
+    before_ += before;
+    after_ += after;
+  }
+  bool pays() const { return before_ < kEnough || 2 * after_ <= before_; }
+
+ private:
+  static constexpr std::size_t kEnough = 64;
+  std::size_t before_ = 0;
+  std::size_t after_ = 0;
+};
+
+class Query {
+ public:
+  Query(const float* lut_MK, std::size_t m, std::size_t k, const SearchOptions& options,
+        std::int64_t exclude);
+
+  // To be called before blocks of a layout are searched.
+  void enter(const Layout& layout);
+
+  // What the threshold allows now; tables are ready where it is kCandidates.
+  enum class Reach { kNothing, kCandidates, kEverything };
+  Reach prepare();
+
+  const float* lut() const { return lut_; }
+  const TableExtremes& extremes() const { return extremes_; }
+  const std::uint8_t* groups() const { return tables_.groups(); }
+  // Whether float scores keep within the bounds: not where their sums may overflow.
+  bool bounded() const { return bounded_; }
+  bool groups_pay() const { return by_groups_.pays(); }
+  // Of `blocks`, groups left `size`.
+  void note_groups(std::size_t blocks, std::size_t size) { by_groups_.note(blocks, size); }
+
+  // Offers the items given by blocks (counted from `first`) and lanes that may be among the best.
+  void search(const Part& part, std::size_t first, Candidates* found, std::size_t size);
+
+  // Returns whether the item may be among the best.
+  bool offer(const Part& part, std::size_t slot, float score) {
+    const std::size_t position = part.layout->position(slot);
+    const std::int64_t id =
+        part.ids == nullptr ? static_cast<std::int64_t>(position) : part.ids[position];
+    return id == excluded_ || best.offer(score, id);
+  }
+
+  // A copy that searches a slice of what this query searches, and shares thresholds with the
+  // copies for the other slices.
+  Query slice(std::atomic<float>* shared) const;
+
+  Best best;
+  std::uint64_t visited = 0;
+
+ private:
+  void share();
+  void score(const Part& part, std::size_t first, const Candidates* found, std::size_t size);
+
+  const float* lut_;
+  std::size_t m_, k_;
+  const ByteScan* scan_;
+  std::int64_t excluded_;
+  TableExtremes extremes_;
+  bool bounded_;
+  std::atomic<float>* shared_ = nullptr;
+  std::vector<std::uint8_t> numbering_;  // of the layout entered, none at first
+  std::vector<float> numbered_;          // [M, 256]: the table by stored numbers
+  ByteTables tables_;
+  double filled_for_ = -1.0;  // the largest deficit that the tables are for
+  Sieve by_groups_, by_pairs_;
+};
+
+// The items of blocks first .. first + count - 1 that may be found, of those in `lanes` where it
+// is given. Returns how many blocks have any; found has room for all.
+std::size_t allowed_lanes(const Part& part, std::size_t first, std::size_t count,
+                          const std::uint64_t* lanes, Candidates* found);
+
+}  // namespace spherequant
