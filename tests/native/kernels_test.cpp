@@ -150,9 +150,11 @@ void check_image(std::mt19937& random) {
   std::vector<float> lut(m * k);
   std::normal_distribution<float> normal;
   for (float& value : lut) value = normal(random);
+  std::vector<std::uint8_t> numbers(m * k);  // with gaps, from the last codeword down
+  for (std::size_t c = 0; c < m * k; ++c) numbers[c] = static_cast<std::uint8_t>(255 - 3 * (c % k));
   const BucketBooks books{0, m > 1 ? std::size_t{1} : 0};
   for (const BucketBooks* chosen : {static_cast<const BucketBooks*>(nullptr), &books}) {
-    const auto layout = lay_out(codes, n, m, k, chosen);
+    const auto layout = lay_out(codes, n, m, Numbering(numbers.data(), m, k), k, chosen);
     const auto same = restored(*layout, nullptr);
     std::vector<std::uint8_t> read(n * m);
     if (same != nullptr) same->read(read.data());
