@@ -169,7 +169,8 @@ bool LayoutImage::valid_blocks(std::size_t threads) const {
     for_each_task(layout.n_blocks() * layout.m_, threads, [&](std::size_t line, std::size_t) {
       const std::size_t j = line % layout.m_;
       const Numbering& numbering = layout.numbering_;
-      for (const std::uint8_t number : bytes.subspan(line * kBlock, kBlock)) {
+      const std::size_t lanes = std::min(kBlock, layout.n_ - line / layout.m_ * kBlock);
+      for (const std::uint8_t number : bytes.subspan(line * kBlock, lanes)) {
         if (numbering.number(j, numbering.codeword(j, number)) != number) valid = false;
       }
     });
