@@ -2,6 +2,8 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/unique_ptr.h>
 #include <nanobind/stl/vector.h>
@@ -10,7 +12,9 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "encode.h"
@@ -24,6 +28,7 @@ using spherequant::EncodingLevel;
 using spherequant::EncodingTables;
 using spherequant::Layout;
 using spherequant::LayoutBuilder;
+using spherequant::LayoutImage;
 
 namespace {
 
@@ -147,19 +152,21 @@ spherequant::Numbering numbering_of(const ByteMatrix& numbers) {
   return {numbers.data(), m, k};
 }
 
-std::unique_ptr<LayoutBuilder> make_builder(std::size_t n, ByteMatrix numbers, std::int64_t first,
-                                            std::int64_t second) {
+// A LayoutBuilder or a LayoutImage; a flat one where `first` is negative.
+template <class T>
+std::unique_ptr<T> make_layout(std::size_t n, ByteMatrix numbers, std::int64_t first,
+                               std::int64_t second) {
   require(n <= Layout::kMaxItems, "a layout holds at most 4,294,967,295 items");
   const std::size_t m = numbers.shape(0);
   const std::size_t k = numbers.shape(1);
   const spherequant::Numbering numbering = numbering_of(numbers);
-  if (first < 0) return std::make_unique<LayoutBuilder>(n, m, k, numbering, nullptr);
+  if (first < 0) return std::make_unique<T>(n, m, k, numbering, nullptr);
   const auto books = static_cast<std::int64_t>(m);
   require(first < books && second >= 0 && second < books && (first != second || m == 1),
           "buckets need two codebooks, or the only one");
   const spherequant::BucketBooks chosen{static_cast<std::size_t>(first),
                                         static_cast<std::size_t>(second)};
-  return std::make_unique<LayoutBuilder>(n, m, k, numbering, &chosen);
+  return std::make_unique<T>(n, m, k, numbering, &chosen);
 }
 
 // Codes are trusted nowhere else: a number from K on would be read outside its table.
@@ -207,6 +214,40 @@ nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<2>> read_codes(const Layout& layou
     layout.read(codes.data);
   }
   return {codes.data, {layout.size(), layout.n_codebooks()}, codes.owner};
+}
+
+// A NumPy array of values that `owner` holds.
+template <class T>
+nb::ndarray<nb::numpy, T, nb::ndim<1>> view(std::span<T> values, nb::handle owner) {
+  return {values.data(), {values.size()}, owner};
+}
+
+nb::tuple layout_arrays(nb::pointer_and_handle<Layout> self) {
+  const Layout& layout = *self.p;
+  require(layout.bucketed() || layout.order().empty(), "a subset has no arrays of its own");
+  return nb::make_tuple(view(layout.blocks(), self.h), view(layout.order(), self.h),
+                        view(layout.starts(), self.h));
+}
+
+nb::tuple image_arrays(nb::pointer_and_handle<LayoutImage> self) {
+  return nb::make_tuple(view(self.p->blocks(), self.h), view(self.p->order(), self.h),
+                        view(self.p->starts(), self.h));
+}
+
+std::optional<std::pair<std::size_t, std::size_t>> layout_books(const Layout& layout) {
+  if (!layout.bucketed()) return std::nullopt;
+  return std::pair{layout.books().first, layout.books().second};
+}
+
+std::shared_ptr<Layout> finish_image(const LayoutImage& image, std::size_t threads) {
+  require(threads >= 1, "threads must be at least 1");
+  bool valid = false;
+  {
+    nb::gil_scoped_release release;
+    valid = image.valid(threads);
+  }
+  require(valid, "these arrays are no layout");
+  return image.layout();
 }
 
 void check_words(const Layout& layout, const Words& words) {
@@ -310,16 +351,23 @@ NB_MODULE(_native, module) {
   nb::class_<Layout>(module, "Layout")
       .def("__len__", &Layout::size)
       .def_prop_ro("bucketed", &Layout::bucketed)
+      .def_prop_ro("books", &layout_books)
       .def_prop_ro("memory_bytes", &Layout::memory_bytes)
+      .def("arrays", &layout_arrays)
       .def("codes", &read_codes)
       .def("to_slots", &to_slots, nb::arg("positions"))
       .def("subset", &subset, nb::arg("slots"));
   nb::class_<LayoutBuilder>(module, "LayoutBuilder")
-      .def(nb::new_(&make_builder), nb::arg("n"), nb::arg("numbers_MK"), nb::arg("first"),
-           nb::arg("second"))
+      .def(nb::new_(&make_layout<LayoutBuilder>), nb::arg("n"), nb::arg("numbers_MK"),
+           nb::arg("first"), nb::arg("second"))
       .def("count", &count, nb::arg("codes_NM"))
       .def("place", &place, nb::arg("codes_NM"), nb::arg("threads"))
       .def("finish", &finish);
+  nb::class_<LayoutImage>(module, "LayoutImage")
+      .def(nb::new_(&make_layout<LayoutImage>), nb::arg("n"), nb::arg("numbers_MK"),
+           nb::arg("first"), nb::arg("second"))
+      .def("arrays", &image_arrays)
+      .def("finish", &finish_image, nb::arg("threads"));
   module.def("levels", &level_names);
   module.def("number_codewords", &number_codewords, nb::arg("codebooks_MKD"), nb::arg("threads"));
   module.def("search", &search, nb::arg("layouts"), nb::arg("ids"),

@@ -41,7 +41,7 @@ class BucketOrder {
     for (std::size_t c = 0; c < k; ++c) {
       outer_[c] = {static_cast<float>(static_cast<double>(first[c]) + rest), c};
     }
-    for (std::size_t c = 0; c < row_; ++c) inner_[c] = {row_ == 1 ? 0.0F : second[c], c};
+    for (std::size_t c = 0; c < row_; ++c) inner_[c] = {books.first == books.second ? 0.0F : second[c], c};
     const auto higher = [](const Entry& a, const Entry& b) { return a.value > b.value; };
     std::sort(outer_.begin(), outer_.begin() + static_cast<std::ptrdiff_t>(k), higher);
     std::sort(inner_.begin(), inner_.begin() + static_cast<std::ptrdiff_t>(row_), higher);

@@ -1,6 +1,7 @@
 #include "scan/layout.h"
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cstdlib>
 #include <cstring>
@@ -36,7 +37,8 @@ AlignedBytes::AlignedBytes(std::size_t size) : size_(size) {
 
 void AlignedBytes::Free::operator()(std::uint8_t* bytes) const { std::free(bytes); }
 
-Layout::Layout(std::size_t n, std::size_t m, std::size_t k, const Numbering& numbering)
+Layout::Layout(std::size_t n, std::size_t m, std::size_t k, const Numbering& numbering,
+               const BucketBooks* books)
     : n_(n),
       m_(m),
       k_(k),
@@ -45,6 +47,11 @@ Layout::Layout(std::size_t n, std::size_t m, std::size_t k, const Numbering& num
       codes_((n + kBlock - 1) / kBlock * m * kBlock) {
   // Lanes behind the last item hold number 0, and are masked wherever candidates are read.
   if (n % kBlock != 0) std::memset(codes_.data() + n / kBlock * m * kBlock, 0, m * kBlock);
+  if (books == nullptr) return;
+  books_ = *books;
+  row_ = books->first == books->second ? 1 : k;
+  starts_.assign(k * row_ + 1, 0);
+  order_.resize(n);
 }
 
 std::size_t Layout::memory_bytes() const {
@@ -92,12 +99,8 @@ std::unique_ptr<Layout> Layout::subset(const std::uint64_t* by_slot) const {
 
 LayoutBuilder::LayoutBuilder(std::size_t n, std::size_t m, std::size_t k,
                              const Numbering& numbering, const BucketBooks* books)
-    : layout_(new Layout(n, m, k, numbering)) {
+    : layout_(new Layout(n, m, k, numbering, books)) {
   if (books == nullptr) return;
-  layout_->books_ = *books;
-  layout_->row_ = books->first == books->second ? 1 : k;
-  layout_->starts_.assign(k * layout_->row_ + 1, 0);
-  layout_->order_.resize(n);
   counting_ = n > 0;
   if (!counting_) start_placing();
 }
@@ -152,6 +155,65 @@ bool LayoutBuilder::place(const std::uint8_t* codes_NM, std::size_t n, std::size
   });
   placed_ += n;
   return true;
+}
+
+bool LayoutImage::valid(std::size_t threads) const {
+  return valid_blocks(threads) && (!layout_->bucketed() || valid_buckets(threads));
+}
+
+bool LayoutImage::valid_blocks(std::size_t threads) const {
+  const Layout& layout = *layout_;
+  const std::span<const std::uint8_t> bytes = layout.blocks();
+  std::atomic<bool> valid = true;
+  if (layout.k_ < kExact) {  // else every number stands for a codeword
+    for_each_task(layout.n_blocks() * layout.m_, threads, [&](std::size_t line, std::size_t) {
+      const std::size_t j = line % layout.m_;
+      const Numbering& numbering = layout.numbering_;
+      const std::size_t lanes = std::min(kBlock, layout.n_ - line / layout.m_ * kBlock);
+      for (const std::uint8_t number : bytes.subspan(line * kBlock, lanes)) {
+        if (numbering.number(j, numbering.codeword(j, number)) != number) valid = false;
+      }
+    });
+  }
+  for (std::size_t lane = layout.n_; lane < layout.n_blocks() * kBlock; ++lane) {
+    const std::uint8_t* code = layout.block(lane / kBlock) + lane % kBlock;
+    for (std::size_t j = 0; j < layout.m_; ++j) valid = valid && code[j * kBlock] == 0;
+  }
+  return valid;
+}
+
+bool LayoutImage::valid_buckets(std::size_t threads) const {
+  const Layout& layout = *layout_;
+  const std::vector<std::uint32_t>& starts = layout.starts_;
+  if (starts.front() != 0 || starts.back() != layout.n_ ||
+      !std::is_sorted(starts.begin(), starts.end())) {
+    return false;
+  }
+  // A position that stands twice leaves another out.
+  std::vector<std::atomic<std::uint64_t>> seen(layout.n_blocks());
+  std::atomic<bool> valid = true;
+  const BucketBooks books = layout.books_;
+  const std::size_t first_book = books.first * kBlock;
+  const std::size_t second_book = books.second * kBlock;
+  for_each_task(starts.size() - 1, threads, [&](std::size_t bucket, std::size_t) {
+    const std::size_t a = bucket / layout.row_;
+    const std::size_t b = layout.row_ == 1 ? 0 : bucket % layout.row_;
+    const std::uint8_t first = layout.numbering_.number(books.first, a);
+    const std::uint8_t second =
+        books.first == books.second ? first : layout.numbering_.number(books.second, b);
+    bool fits = true;
+    for (std::size_t slot = starts[bucket]; slot < starts[bucket + 1]; ++slot) {
+      const std::uint8_t* code = layout.block(slot / kBlock) + slot % kBlock;
+      const std::uint32_t p = layout.order_[slot];
+      fits = fits && p < layout.n_ && (slot == starts[bucket] || layout.order_[slot - 1] < p) &&
+             code[first_book] == first && code[second_book] == second;
+      if (!fits) break;
+      const std::uint64_t bit = std::uint64_t{1} << p % 64;
+      fits = (seen[p / 64].fetch_or(bit, std::memory_order_relaxed) & bit) == 0;
+    }
+    if (!fits) valid = false;
+  });
+  return valid;
 }
 
 }  // namespace spherequant

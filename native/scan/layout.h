@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -67,6 +68,12 @@ class Layout {
   // Buckets of a row: K, or 1 where there is one codebook.
   std::size_t row() const { return row_; }
 
+  // The arrays as they lie in memory: n_blocks() blocks; where bucketed, the position of each slot
+  // and the first slot of each bucket, with N behind the last.
+  std::span<const std::uint8_t> blocks() const { return {codes_.data(), codes_.size()}; }
+  std::span<const std::uint32_t> order() const { return order_; }
+  std::span<const std::uint32_t> starts() const { return starts_; }
+
   // The codes of all items by position: codes[N, M]. Not for a subset.
   void read(std::uint8_t* codes_NM) const;
 
@@ -78,7 +85,10 @@ class Layout {
 
  private:
   friend class LayoutBuilder;
-  Layout(std::size_t n, std::size_t m, std::size_t k, const Numbering& numbering);
+  friend class LayoutImage;
+  // Flat where `books` is null; else with room for the order, and buckets that are empty.
+  Layout(std::size_t n, std::size_t m, std::size_t k, const Numbering& numbering,
+         const BucketBooks* books = nullptr);
 
   std::size_t n_, m_, k_;
   std::size_t positions_;
@@ -126,6 +136,31 @@ class LayoutBuilder {
   std::size_t counted_ = 0;
   std::size_t placed_ = 0;
   std::vector<std::uint32_t> next_;  // of each bucket, the slot of its next item
+};
+
+// The arrays of a layout, to be filled from where a layout was kept, and believed in nothing: it is
+// one only when valid() says so.
+class LayoutImage {
+ public:
+  LayoutImage(std::size_t n, std::size_t m, std::size_t k, const Numbering& numbering,
+              const BucketBooks* books)
+      : layout_(new Layout(n, m, k, numbering, books)) {}
+
+  std::span<std::uint8_t> blocks() { return {layout_->codes_.data(), layout_->codes_.size()}; }
+  std::span<std::uint32_t> order() { return layout_->order_; }
+  std::span<std::uint32_t> starts() { return layout_->starts_; }
+
+  // Whether LayoutBuilder makes these arrays of some codes, all below K.
+  bool valid(std::size_t threads) const;
+
+  // The layout, which lies in these arrays: they must be valid, and stay as they are from then on.
+  std::shared_ptr<Layout> layout() const { return layout_; }
+
+ private:
+  bool valid_blocks(std::size_t threads) const;
+  bool valid_buckets(std::size_t threads) const;
+
+  std::shared_ptr<Layout> layout_;
 };
 
 }  // namespace spherequant

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from spherequant.index import Index
+from spherequant.index.footprint import bytes_on_disk
 
 KEYS = {
     "total",
@@ -63,6 +64,20 @@ def test_a_second_run_does_what_changed(folder, trained, spherequant, spherequan
     assert (did["added"], did["updated"], did["removed"]) == (1, 1, 1)
     assert (would["total"], did["total"]) == (36, 36)
     assert did["bytes_thumbnails"] == 0
+
+
+def test_a_cache_is_written_where_it_is_asked_for(
+    photos, trained, spherequant, spherequant_json, tmp_path
+):
+    out = tmp_path / "index"
+    spherequant("index", trained.path, photos, "--out", out, "--cache", "--dry-run")
+    assert not out.exists()
+    spherequant("index", trained.path, photos, "--out", out)
+    assert not (out / "cache.bin").exists()
+    made = spherequant_json("index", trained.path, photos, "--out", out, "--cache")
+    assert (out / "cache.bin").stat().st_size > 0
+    assert made["bytes_disk"] == bytes_on_disk(out)
+    assert spherequant_json("info", out)["total"] == 36
 
 
 def test_a_source_that_lost_most_of_its_images_is_refused(folder, trained, spherequant, tmp_path):

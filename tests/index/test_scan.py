@@ -264,3 +264,60 @@ def test_a_layout_is_taken_once():
     for again in (builder.finish, lambda: builder.place(np.zeros((1, 2), np.uint8), 1)):
         with pytest.raises(ValueError, match="taken"):
             again()
+
+
+def restored(arrays, n, m, books):
+    numbers = np.tile(np.arange(16, dtype=np.uint8), (m, 1))
+    image = _native.LayoutImage(n, numbers, *(books or (-1, -1)))
+    for room, values in zip(image.arrays(), arrays, strict=True):
+        room[:] = values
+    return image.finish(2)
+
+
+@pytest.mark.parametrize("bucketed", [False, True])
+@pytest.mark.parametrize("m", [1, 2, 3])
+@pytest.mark.parametrize("n", [0, 1, 64, 200])
+def test_a_layout_comes_back_from_its_arrays(bucketed, m, n):
+    codes = np.random.default_rng(0).integers(0, 16, (n, m), np.uint8)
+    layout = layout_of(codes, 16, bucketed)
+    assert (layout.books is not None) == bucketed
+    again = restored(layout.arrays(), n, m, layout.books)
+    assert again.books == layout.books
+    assert np.array_equal(again.codes(), codes)
+    assert not any(array.flags.writeable for array in layout.arrays() if len(array))
+
+
+def test_arrays_that_are_no_layout_are_refused():
+    codes = np.random.default_rng(0).integers(0, 16, (200, 3), np.uint8)
+    layout = layout_of(codes, 16, bucketed=True)
+    crowded = int(np.argmax(np.diff(layout.arrays()[2].astype(np.int64))))
+    first = int(layout.arrays()[2][crowded])
+    lane = layout.books[0] * 64
+    bad = {
+        "no codeword": lambda blocks, *_: blocks.__setitem__(130, 16),
+        "another bucket": lambda blocks, *_: blocks.__setitem__(lane, blocks[lane] ^ 1),
+        "behind the last item": lambda blocks, *_: blocks.__setitem__(-1, 1),
+        "a position twice": lambda _, order, __: order.__setitem__(0, order[50]),
+        "past the end": lambda _, order, __: order.__setitem__(0, 200),
+        "out of order": lambda _, order, __: order.__setitem__(
+            slice(first, first + 2), order[first : first + 2][::-1].copy()
+        ),
+        "a start too far": lambda *arrays: arrays[2].__setitem__(-1, 201),
+        "starts fall": lambda *arrays: arrays[2].__setitem__(1, 200),
+        "not from 0": lambda *arrays: arrays[2].__setitem__(0, 1),
+    }
+    for spoil in bad.values():
+        arrays = [array.copy() for array in layout.arrays()]
+        spoil(*arrays)
+        with pytest.raises(ValueError, match="no layout"):
+            restored(arrays, 200, 3, layout.books)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_one_codeword_in_each_of_many_codebooks(level, monkeypatch):
+    """One bucket, and its bound counts the codewords of both of its codebooks."""
+    monkeypatch.setenv(scan.LEVEL_VARIABLE, level)
+    lut = np.ones((1, 9, 1), np.float32)
+    layout = layout_of(np.zeros((1, 9), np.uint8), 1, bucketed=True)
+    scores, ids = scan.top_k([scan.Part(layout)], lut, 1, min_score=8.5)
+    assert (scores.tolist(), ids.tolist()) == ([[9.0]], [[0]])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import time
+
 import numpy as np
 import pytest
 
 from spherequant.errors import InputError
-from spherequant.index import Index, segments
+from spherequant.index import Index, merging, searcher, segments
 from spherequant.index.upkeep import tidy
 
 
@@ -55,12 +58,19 @@ def assert_follows(reader):
 
 def test_random_histories(pair, monkeypatch):
     writer, reader = pair
-    monkeypatch.setattr(segments, "_LEAST_TAIL", 60)
+    monkeypatch.setattr(segments, "_LEAST_TAIL", 15)
     rng = np.random.default_rng(2)
-    full_reads = []
+    full_reads, merges = [], []
     real = segments.read_items
-    monkeypatch.setattr(segments, "read_items", lambda *a: full_reads.append(1) or real(*a))
-    steps = 60
+
+    def merged(*arguments):
+        merges.append(1)
+        time.sleep(rng.random() / 20)  # some refreshes come before it is done, and follow on
+        return real(*arguments)
+
+    monkeypatch.setattr(merging, "read_items", lambda *a: full_reads.append(1) or real(*a))
+    monkeypatch.setattr(searcher, "read_items", merged)
+    steps, compared = 60, 1
     for step in range(steps):
         first = int(rng.integers(0, 400))
         last = first + int(rng.integers(1, 12))
@@ -75,8 +85,10 @@ def test_random_histories(pair, monkeypatch):
                 writer.add([f"k{first}"], codes=[[1, 2, 3]], labels=["b"])
         if rng.random() < 0.7:
             assert_follows(reader)
+            compared += 1
     assert_follows(reader)
-    assert len(full_reads) < steps / 2
+    assert len(merges) > 3
+    assert len(full_reads) - compared < steps / 10
 
 
 @pytest.fixture
@@ -84,7 +96,8 @@ def _no_full_read(pair, monkeypatch):
     def forbidden(*_):
         raise AssertionError("everything was read anew")
 
-    monkeypatch.setattr(segments, "read_items", forbidden)
+    monkeypatch.setattr(merging, "read_items", forbidden)
+    monkeypatch.setattr(searcher, "read_items", forbidden)
 
 
 @pytest.mark.usefixtures("_no_full_read")
@@ -137,19 +150,34 @@ def test_a_snapshot_stays_as_it_was(pair):
         reader.searcher.rows([1], ["key"])
 
 
-def test_a_long_tail_is_merged(pair, monkeypatch):
+def test_a_tail_too_long_to_follow_is_read_anew(pair, monkeypatch):
     writer, reader = pair
     monkeypatch.setattr(segments, "_LEAST_TAIL", 20)
-    add(writer, 300, 340)
+    add(writer, 300, 390)
     assert_follows(reader)
-    assert len(reader.searcher._items.segments) == 1
+    assert len(reader.searcher.in_memory.segments) == 1
+
+
+def test_a_folder_that_was_restored_from_an_older_copy(pair, tmp_path):
+    writer, reader = pair
+    writer.remove(["k1"])
+    shutil.copytree(writer.folder / "items.lance", tmp_path / "copy")
+    writer.remove(["k2"])
+    reader.refresh()
+    shutil.rmtree(writer.folder / "items.lance")
+    shutil.copytree(tmp_path / "copy", writer.folder / "items.lance")
+    with Index.open(writer.folder) as other:
+        other.remove(["k3"])
+        add(other, 300, 303)
+    assert_follows(reader)
+    assert reader.get(["k2"])[0].id == 2
 
 
 def test_many_dead_items_are_dropped(pair):
     writer, reader = pair
     writer.remove([f"k{i}" for i in range(200)])
     assert_follows(reader)
-    assert len(reader.searcher._items.segments[0].ids) == 100
+    assert len(reader.searcher.in_memory.segments[0].ids) == 100
 
 
 def test_an_index_that_was_emptied_and_filled(pair):

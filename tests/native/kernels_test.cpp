@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <memory>
 #include <random>
+#include <span>
 #include <vector>
 
 #include "encode.h"
@@ -119,6 +120,65 @@ void check_search(std::mt19937& random) {
   }
 }
 
+std::shared_ptr<Layout> restored(const Layout& layout, std::mt19937* flipping) {
+  const BucketBooks books = layout.books();
+  LayoutImage image(layout.size(), layout.n_codebooks(), layout.n_codewords(), layout.numbering(),
+                    layout.bucketed() ? &books : nullptr);
+  std::ranges::copy(layout.blocks(), image.blocks().begin());
+  std::ranges::copy(layout.order(), image.order().begin());
+  std::ranges::copy(layout.starts(), image.starts().begin());
+  if (flipping != nullptr) {
+    const std::span<std::uint8_t> blocks = image.blocks();
+    const std::size_t at = (*flipping)();
+    if ((*flipping)() % 3 == 0 && !blocks.empty()) {
+      blocks[at % blocks.size()] ^= static_cast<std::uint8_t>(1 + at % 255);
+    }
+    for (const std::span<std::uint32_t> numbers : {image.order(), image.starts()}) {
+      if ((*flipping)() % 3 == 0 && !numbers.empty()) {
+        numbers[at % numbers.size()] ^= 1U << (*flipping)() % 32;
+      }
+    }
+  }
+  return image.valid(2) ? image.layout() : nullptr;
+}
+
+// A layout comes back as it was; one that was changed is refused, or is one that can be searched.
+void check_image(std::mt19937& random) {
+  const std::size_t n = random() % 2000, m = 1 + random() % 4, k = 1 + random() % 20;
+  std::vector<std::uint8_t> codes(n * m);
+  for (std::uint8_t& code : codes) code = static_cast<std::uint8_t>(random() % k);
+  std::vector<float> lut(m * k);
+  std::normal_distribution<float> normal;
+  for (float& value : lut) value = normal(random);
+  std::vector<std::uint8_t> numbers(m * k);  // with gaps, from the last codeword down
+  for (std::size_t c = 0; c < m * k; ++c) numbers[c] = static_cast<std::uint8_t>(255 - 3 * (c % k));
+  const BucketBooks books{0, m > 1 ? std::size_t{1} : 0};
+  for (const BucketBooks* chosen : {static_cast<const BucketBooks*>(nullptr), &books}) {
+    const auto layout = lay_out(codes, n, m, Numbering(numbers.data(), m, k), k, chosen);
+    const auto same = restored(*layout, nullptr);
+    std::vector<std::uint8_t> read(n * m);
+    if (same != nullptr) same->read(read.data());
+    if (same == nullptr || read != codes) {
+      std::printf("n %zu m %zu k %zu: not restored\n", n, m, k);
+      std::exit(1);
+    }
+    for (int turn = 0; turn < 10; ++turn) {
+      const auto changed = restored(*layout, &random);
+      if (changed == nullptr) continue;
+      const Part part{changed.get(), nullptr, nullptr};
+      for (const Route route : {Route::kFlat, Route::kBuckets}) {
+        const SearchOptions options{
+            .k = 20, .threads = 2, .route = route, .scan = available_levels()[0]};
+        std::vector<float> scores(20);
+        std::vector<std::int64_t> positions(20);
+        std::uint64_t visited = 0;
+        search({&part, 1}, lut.data(), 1, nullptr, options, scores.data(), positions.data(),
+               &visited);
+      }
+    }
+  }
+}
+
 // Encodes sums of codewords that are orthogonal over codebooks: the best code of each is known.
 void check_encode(std::mt19937& random) {
   const std::size_t m = 1 + random() % 4;
@@ -151,6 +211,7 @@ int main(int count, char** arguments) {
   for (int round = 0; round < rounds; ++round) {
     std::mt19937 random(static_cast<std::mt19937::result_type>(round));
     check_search(random);
+    check_image(random);
     check_encode(random);
   }
   std::printf("%d rounds\n", rounds);

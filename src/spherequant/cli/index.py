@@ -3,6 +3,7 @@
 # Annotations are read by typer when the program runs: no `from __future__ import annotations`.
 import shlex
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
@@ -65,6 +66,10 @@ def index(  # noqa: PLR0913 - one parameter for each option of the shell
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")
     ] = False,
+    cache: Annotated[
+        bool,
+        typer.Option("--cache", help="Keep a file from which a large index opens faster."),
+    ] = False,
     labels: LabelsOption = "auto",
     max_pixels: MaxPixelsOption = None,
     max_megabytes: MaxMegabytesOption = None,
@@ -76,6 +81,7 @@ def index(  # noqa: PLR0913 - one parameter for each option of the shell
     by digest. Items of other sources are never touched.
     """
     from spherequant.images import open_source
+    from spherequant.index.footprint import bytes_on_disk
 
     limits = limits_from(max_pixels, max_megabytes)
     with open_source(source, labels=labels, limits=limits) as opened:
@@ -99,6 +105,9 @@ def index(  # noqa: PLR0913 - one parameter for each option of the shell
                 limits=limits,
                 progress=lambda done, total: progress.show("indexing images", done, total),
             )
+            if cache and not dry_run:
+                target.write_cache()
+                report = replace(report, bytes_disk=bytes_on_disk(target.folder))
     note_skips(report.notes, "Metadata not stored")
     note_skips(report.skipped)
     if json:

@@ -11,6 +11,9 @@
     upkeep      compaction and cleaning, behind the writers
     filters     ``where``: a filter expression, and nothing else
     scan        exact top-k of the codes
+    segments    ids and codes of a version in memory, and how they follow the next one
+    cache       the same in a file, to open fast
+    merging     what has gathered since is merged, behind the readers
     searcher    an immutable snapshot that answers searches
     sync        an index brought up to date with a source of images
     footprint   bytes on disk, counted while others write

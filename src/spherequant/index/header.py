@@ -21,6 +21,7 @@ HEADER_FILE = "index.json"
 ITEMS_FOLDER = "items.lance"
 MODEL_FOLDER = "model"
 LEASES_FOLDER = "leases"
+CACHE_FILE = "cache.bin"
 CODEBOOKS_FILE = "codebooks.safetensors"
 
 

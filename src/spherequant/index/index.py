@@ -27,6 +27,7 @@ from spherequant.index.arguments import (
     first_repeat,
     picture,
 )
+from spherequant.index.cache import load_cache, save_cache
 from spherequant.index.catalogue import Catalogue, Removal, Upsert, create_catalogue
 from spherequant.index.commits import GroupCommit
 from spherequant.index.embedder import Embedder, load_embedder
@@ -34,6 +35,7 @@ from spherequant.index.faiss_files import Kind, write_faiss
 from spherequant.index.faults import reported
 from spherequant.index.footprint import bytes_on_disk
 from spherequant.index.header import (
+    CACHE_FILE,
     CODEBOOKS_FILE,
     HEADER_FILE,
     ITEMS_FOLDER,
@@ -43,6 +45,7 @@ from spherequant.index.header import (
     file_sha256,
     read_header,
 )
+from spherequant.index.merging import Merging
 from spherequant.index.searcher import Searcher, SearchResult, StoredItem
 from spherequant.index.sync import Outcome, Progress, Sync, SyncReport, check_source_name
 from spherequant.index.upkeep import Upkeep
@@ -51,6 +54,8 @@ from spherequant.quantizer import Codebooks, Encoder, normalise_rows
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from os import PathLike
+
+    from spherequant.index.segments import Items
 
 # Images of one ``add`` that are prepared at once.
 _PREPARE_ITEMS = 256
@@ -83,6 +88,7 @@ class Index:
         self._catalogue = Catalogue(folder / ITEMS_FOLDER)
         self._upkeep = Upkeep(folder / ITEMS_FOLDER, folder / LEASES_FOLDER)
         self._commits: GroupCommit[Upsert | Removal, Any] = GroupCommit(self._commit)
+        self._merging = Merging(self.codebooks)
         self._written = 0
         self._searcher: Searcher | None = None
         self._searcher_lock = threading.Lock()
@@ -157,6 +163,7 @@ class Index:
         """Let go of the snapshot, and leave the folder tidy if this object wrote to it."""
         with self._searcher_lock:
             self._searcher = None
+            self._merging.close()
         self._upkeep.close()
 
     def __enter__(self) -> Self:
@@ -190,14 +197,44 @@ class Index:
             return self._searcher
 
     def refresh(self) -> None:
-        """See what other writers have committed. Searches under way keep their snapshot."""
+        """See what other writers have committed. Searches under way keep their snapshot.
+
+        Only what changed is read. Where much has changed since everything was read, that is done
+        again in a thread, and a later refresh takes it up.
+        """
         with self._searcher_lock:
-            if self._searcher is None or not self._searcher.is_current:
+            current = self._searcher
+            if current is None or not current.is_current or self._merging.ready:
                 self._searcher = self._snapshot()
 
     def _snapshot(self) -> Searcher:
         """The latest version, read from where the current snapshot stands."""
-        return Searcher(self.folder, self.header, self.codebooks, self._searcher)
+        current = self._searcher
+        if current is None:
+            before = load_cache(self.folder / CACHE_FILE, self.header, self.codebooks)
+        else:
+            before = current.in_memory
+
+        def read(dataset: Any) -> Items:
+            return self._merging.items(dataset, before)
+
+        snapshot = Searcher(self.folder, self.header, self.codebooks, read)
+        if current is not None and snapshot.in_memory.crowded:
+            self._merging.start(snapshot.read_anew)
+        return snapshot
+
+    def write_cache(self) -> None:
+        """Keep what this object sees in ``cache.bin``, from which the index then opens faster.
+
+        An older cache still helps: what changed since is read from the items. When most of them
+        have changed, or small files of the items were merged into large ones, it helps no more, and
+        nothing but time is lost. Deleting the file is always safe.
+
+        Raises:
+            SpherequantError: the file cannot be written; one that was there stays as it was.
+        """
+        items = self.searcher.in_memory
+        save_cache(self.folder / CACHE_FILE, items, self.header, self.codebooks)
 
     def export_faiss(self, path: str | PathLike[str], kind: Kind = "residual") -> None:
         """Write the items as an index of FAISS, which then finds the same ids by inner product.

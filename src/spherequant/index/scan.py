@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spherequant import _native
-from spherequant._native import Layout
+from spherequant._native import Layout, LayoutImage
 from spherequant.errors import InputError
 from spherequant.quantizer.vectors import thread_count
 
@@ -30,11 +30,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Allowed",
     "Layout",
+    "LayoutImage",
     "Part",
     "bits_of",
     "build_layout",
     "compile_filter",
     "level",
+    "numbers_of",
     "top_k",
 ]
 
@@ -125,7 +127,7 @@ def build_layout(
     first, second = _bucket_books(codebooks) if bucketed else (-1, -1)
     threads = thread_count(None)
     try:
-        builder = _native.LayoutBuilder(total, _numbers(codebooks), first, second)
+        builder = _native.LayoutBuilder(total, numbers_of(codebooks), first, second)
         if bucketed and total:
             for codes_nM in batches():
                 builder.count(np.ascontiguousarray(codes_nM))
@@ -137,7 +139,7 @@ def build_layout(
 
 
 @lru_cache(maxsize=4)  # every tail of an index needs it anew
-def _numbers(codebooks: Codebooks) -> NDArray[np.uint8]:
+def numbers_of(codebooks: Codebooks) -> NDArray[np.uint8]:
     """The numbers by which codewords are stored for scanning: uint8 [M, K]."""
     return _native.number_codewords(codebooks.array, thread_count(None))
 

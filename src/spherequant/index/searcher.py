@@ -26,12 +26,12 @@ from spherequant.index.filters import matching_ids
 from spherequant.index.header import ITEMS_FOLDER, LEASES_FOLDER, Header
 from spherequant.index.leases import Lease, take_lease
 from spherequant.index.scan import Part, top_k
-from spherequant.index.segments import follow, read_items
+from spherequant.index.segments import Items, read_items
 from spherequant.index.upkeep import GRACE_SECONDS
 from spherequant.quantizer import Codebooks, inner_products, normalise_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 Float32 = NDArray[np.float32]
@@ -143,11 +143,11 @@ class Searcher:
         folder: the index.
         header: its header.
         codebooks: its codebooks.
-        before: a snapshot of an earlier version; then only what changed since is read.
+        read: makes the items of a version of items.lance.
     """
 
     def __init__(
-        self, folder: Path, header: Header, codebooks: Codebooks, before: Searcher | None = None
+        self, folder: Path, header: Header, codebooks: Codebooks, read: Callable[[Any], Items]
     ) -> None:
         self.header = header
         self._codebooks = codebooks
@@ -157,10 +157,7 @@ class Searcher:
             if lease is not None:
                 weakref.finalize(self, lease.release)
             _check_schema(self._dataset.schema, header, folder)
-            if before is None:
-                self._items = read_items(self._dataset, codebooks)
-            else:
-                self._items = follow(before._items, self._dataset, codebooks)
+            self._items = read(self._dataset)
         self._total = len(self._items)
         self._parts = self._items.parts()
         self._filters: OrderedDict[str, list[Part]] = OrderedDict()
@@ -170,6 +167,20 @@ class Searcher:
     def version(self) -> int:
         """Version of items.lance that this snapshot shows."""
         return int(self._dataset.version)
+
+    @property
+    def in_memory(self) -> Items:
+        """Ids and codes, as they are held."""
+        return self._items
+
+    def read_anew(self, between: Callable[[], object]) -> Items:
+        """Read the items of this version again, without a tail.
+
+        Args:
+            between: called after each batch; what it raises ends the reading.
+        """
+        with reported("cannot read the index"):
+            return read_items(self._dataset, self._codebooks, between)
 
     @property
     def is_current(self) -> bool:

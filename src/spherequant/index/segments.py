@@ -3,7 +3,8 @@
 A version is held as segments: a large one, laid out for scanning, and at most one small one, the
 tail, with what was added or changed since. Items that were removed or changed stay where they lie,
 marked dead. To follow a new version, only the fragments of the data set that changed are read; when
-the tail or the dead grow too many, everything is read anew.
+the tail or the dead are many, it is time to read everything anew, which `merging` does behind the
+readers.
 """
 
 from __future__ import annotations
@@ -34,6 +35,10 @@ _LEAST_TAIL = 65_536
 _TAIL_SHARE = 16
 # When one item in so many is dead, the scan passes over them for nothing.
 _DEAD_SHARE = 4
+# Four times that tail, and twice so many dead, are not followed further: it would take longer than
+# reading everything anew.
+_LONG_TAIL = 4
+_MANY_DEAD = 2
 _SORTED_ROWS = 1 << 20
 
 
@@ -124,6 +129,14 @@ class Items:
         masks = sum(mask.nbytes for mask in self.alive if mask is not None)
         return masks + sum(segment.memory_bytes for segment in self.segments)
 
+    @property
+    def crowded(self) -> bool:
+        """Whether the tail or the dead are so many that reading everything anew pays."""
+        main, alive = self.segments[0], self.alive[0]
+        tail = sum(len(segment.ids) for segment in self.segments[1:])
+        dead = 0 if alive is None else len(alive) - int(np.count_nonzero(alive))
+        return tail > _tail_limit(main) or dead * _DEAD_SHARE > len(main.ids)
+
     def __len__(self) -> int:
         return sum(
             len(segment.ids) if mask is None else int(np.count_nonzero(mask))
@@ -178,27 +191,40 @@ class Items:
         return addresses
 
 
-def read_items(dataset: Any, codebooks: Codebooks) -> Items:
+def _go_on() -> None:
+    """What a reading that nobody stops asks between two batches."""
+
+
+def read_items(dataset: Any, codebooks: Codebooks, between: Callable[[], object] = _go_on) -> Items:
     """Read all ids and codes of a version.
+
+    Args:
+        dataset: the version.
+        codebooks: of the codes.
+        between: called after each batch; what it raises ends the reading.
 
     Raises:
         FormatError: the codes cannot be those of the codebooks.
     """
     fragments = _fragments(dataset)
-    ids, places = _read_ids(dataset, fragments)
+    ids, places = _read_ids(dataset, fragments, between)
     order = None
     if (ids[1:] < ids[:-1]).any():  # an updated item moves to the end and keeps its id
         order = np.argsort(ids, kind="stable")
         ids = ids[order]
         places = _narrow(order, fragments) if places is None else places[order]
-    layout = _read_layout(dataset, len(ids), order, codebooks)
+    layout = _read_layout(dataset, len(ids), order, codebooks, between)
     ids.flags.writeable = False
     segment = Segment(ids, layout, *_table(fragments), places)
     return Items((segment,), (None,), fragments)
 
 
-def follow(before: Items, dataset: Any, codebooks: Codebooks) -> Items:
+def follow(before: Items, dataset: Any, codebooks: Codebooks) -> Items | None:
     """The items of a later version, read anew only where fragments changed.
+
+    Returns:
+        None where everything must be read anew: too much changed, or the version does not come
+        after the one before (a folder that was restored from an older copy).
 
     Raises:
         FormatError: the codes cannot be those of the codebooks.
@@ -213,6 +239,9 @@ def follow(before: Items, dataset: Any, codebooks: Codebooks) -> Items:
         elif known.deletions != fragment.deletions:
             thinned.append(fragment)
     replaced = {f.number for f in fresh} | set(old)  # what is left in ``old`` is gone
+    main = before.segments[0]
+    if sum(fragment.rows for fragment in fresh) > _LONG_TAIL * _tail_limit(main):
+        return None
     left = _read_fragments(dataset, thinned, ["id"])
     alive = [
         _still_alive(segment, mask, replaced, {f.number for f in thinned}, left["id"].to_numpy())
@@ -221,17 +250,24 @@ def follow(before: Items, dataset: Any, codebooks: Codebooks) -> Items:
     added = _read_fragments(dataset, fresh, ["id", "code"])
     tail, tail_alive = before.segments[1:], alive[1:]
     in_tail = added.num_rows + sum(int(np.count_nonzero(mask)) for mask in tail_alive)
-    main, main_alive = before.segments[0], alive[0]
-    dead = len(main_alive) - int(np.count_nonzero(main_alive))
-    if in_tail > max(_LEAST_TAIL, len(main.ids) // _TAIL_SHARE) or dead * _DEAD_SHARE > len(
-        main.ids
+    main_alive = alive[0]
+    living = int(np.count_nonzero(main_alive))
+    dead = len(main_alive) - living
+    if (
+        in_tail > _LONG_TAIL * _tail_limit(main)
+        or dead * _DEAD_SHARE > _MANY_DEAD * len(main.ids)
+        or living + in_tail != dataset.count_rows()
     ):
-        return read_items(dataset, codebooks)
+        return None
     segments, masks = [main], [main_alive if dead else None]
     if in_tail:
         segments.append(_merged(tail, tail_alive, added, fragments, codebooks))
         masks.append(None)
     return Items(tuple(segments), tuple(masks), fragments)
+
+
+def _tail_limit(main: Segment) -> int:
+    return max(_LEAST_TAIL, len(main.ids) // _TAIL_SHARE)
 
 
 def _fragments(dataset: Any) -> tuple[Fragment, ...]:
@@ -250,7 +286,9 @@ def _table(fragments: Sequence[Fragment]) -> tuple[Int64, Int64]:
     return numbers, np.cumsum(rows) - rows
 
 
-def _read_ids(dataset: Any, fragments: Sequence[Fragment]) -> tuple[Int64, Places | None]:
+def _read_ids(
+    dataset: Any, fragments: Sequence[Fragment], between: Callable[[], object]
+) -> tuple[Int64, Places | None]:
     """Ids in the order of rows, and their places where rows were deleted among them."""
     total = dataset.count_rows()
     deleted = any(fragment.deletions for fragment in fragments)
@@ -265,6 +303,7 @@ def _read_ids(dataset: Any, fragments: Sequence[Fragment]) -> tuple[Int64, Place
             addresses = batch["_rowaddr"].to_numpy()
             places[done : done + batch.num_rows] = _places(addresses, fragments)
         done += batch.num_rows
+        between()
     if done != total:
         raise FormatError(f"items.lance holds {done} items where {total} were announced.")
     return ids, places
@@ -287,13 +326,20 @@ def _places(addresses: NDArray[np.uint64], fragments: Sequence[Fragment]) -> Int
     return starts[fragment] + (addresses & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
 
-def _read_layout(dataset: Any, total: int, order: Int64 | None, codebooks: Codebooks) -> Layout:
+def _read_layout(
+    dataset: Any,
+    total: int,
+    order: Int64 | None,
+    codebooks: Codebooks,
+    between: Callable[[], object],
+) -> Layout:
     """The codes of all rows, laid out in this order of rows."""
     m = codebooks.n_codebooks
 
     def batches() -> Iterator[Bytes]:
         for batch in dataset.scanner(columns=["code"], scan_in_order=True).to_batches():
             yield _code_matrix(batch["code"], m)
+            between()
 
     if order is None:
         return _laid_out(batches, total, codebooks)
@@ -306,6 +352,7 @@ def _read_layout(dataset: Any, total: int, order: Int64 | None, codebooks: Codeb
     def in_order() -> Iterator[Bytes]:
         for start in range(0, total, _SORTED_ROWS):
             yield codes[order[start : start + _SORTED_ROWS]]
+            between()
 
     return _laid_out(in_order, total, codebooks)
 
