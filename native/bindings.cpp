@@ -24,6 +24,7 @@
 #include "scan/search.h"
 
 namespace nb = nanobind;
+using spherequant::Columns;
 using spherequant::EncodingLevel;
 using spherequant::EncodingTables;
 using spherequant::Layout;
@@ -65,20 +66,24 @@ std::vector<std::string> encoding_level_names() {
   return names;
 }
 
-nb::ndarray<nb::numpy, float, nb::ndim<2>> inner_products(FloatMatrix x, FloatMatrix y,
+std::unique_ptr<Columns> make_columns(FloatMatrix y) {
+  nb::gil_scoped_release release;
+  return std::make_unique<Columns>(y.data(), y.shape(0), y.shape(1));
+}
+
+nb::ndarray<nb::numpy, float, nb::ndim<2>> inner_products(const Columns& columns, FloatMatrix x,
                                                           std::size_t threads,
                                                           const std::string& level) {
-  require(x.shape(1) == y.shape(1), "x has rows of " + std::to_string(x.shape(1)) +
-                                        " values, y of " + std::to_string(y.shape(1)));
+  require(x.shape(1) == columns.dim(), "x has rows of " + std::to_string(x.shape(1)) +
+                                           " values, y of " + std::to_string(columns.dim()));
   require(threads >= 1, "threads must be at least 1");
   const EncodingLevel& chosen = encoding_level(level);
-  Owned<float> out(x.shape(0) * y.shape(0));
+  Owned<float> out(x.shape(0) * columns.size());
   {
     nb::gil_scoped_release release;
-    spherequant::inner_products(x.data(), y.data(), out.data, x.shape(0), y.shape(0), x.shape(1),
-                                threads, chosen);
+    columns.inner_products(x.data(), out.data, x.shape(0), threads, chosen);
   }
-  return {out.data, {x.shape(0), y.shape(0)}, out.owner};
+  return {out.data, {x.shape(0), columns.size()}, out.owner};
 }
 
 std::unique_ptr<EncodingTables> make_tables(FloatCube codebooks, std::size_t threads,
@@ -339,8 +344,10 @@ nb::tuple search(const std::vector<const Layout*>& layouts,
 
 NB_MODULE(_native, module) {
   module.doc() = "Kernels of spherequant, behind spherequant.quantizer and spherequant.index.";
-  module.def("inner_products", &inner_products, nb::arg("x_ND"), nb::arg("y_KD"),
-             nb::arg("threads"), nb::arg("level") = "");
+  nb::class_<Columns>(module, "Columns")
+      .def(nb::new_(&make_columns), nb::arg("y_KD"))
+      .def("inner_products", &inner_products, nb::arg("x_ND"), nb::arg("threads"),
+           nb::arg("level") = "");
   module.def("encoding_levels", &encoding_level_names);
   nb::class_<EncodingTables>(module, "EncodingTables")
       .def(nb::new_(&make_tables), nb::arg("codebooks_MKD"), nb::arg("threads"),

@@ -85,19 +85,20 @@ struct Scratch {
 
 }  // namespace
 
-void inner_products(const float* x_ND, const float* y_KD, float* out_NK, std::size_t n,
-                    std::size_t k, std::size_t d, std::size_t threads,
-                    const EncodingLevel& level) {
-  if (n == 0 || k == 0) return;
-  const std::size_t lines = lines_for(k);
-  const std::vector<Line> columns = transposed(y_KD, k, d);
+Columns::Columns(const float* y_KD, std::size_t k, std::size_t d)
+    : k_(k), d_(d), columns_(transposed(y_KD, k, d)) {}
+
+void Columns::inner_products(const float* x_ND, float* out_NK, std::size_t n, std::size_t threads,
+                             const EncodingLevel& level) const {
+  if (n == 0 || k_ == 0) return;
+  const std::size_t lines = lines_for(k_);
   const std::size_t rows = rows_at_a_time(n, threads, 1);
   auto results = buffers<Line>(n, rows, threads, std::min(n, rows) * lines);
   for_rows(n, rows, results.size(), [&](std::size_t first, std::size_t last, std::size_t thread) {
     Line* result = results[thread].data();
-    level.multiply(x_ND + first * d, columns.data(), result, last - first, lines, d);
+    level.multiply(x_ND + first * d_, columns_.data(), result, last - first, lines, d_);
     for (std::size_t r = first; r < last; ++r) {
-      std::memcpy(out_NK + r * k, result + (r - first) * lines, k * sizeof(float));
+      std::memcpy(out_NK + r * k_, result + (r - first) * lines, k_ * sizeof(float));
     }
   });
 }

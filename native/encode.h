@@ -12,11 +12,23 @@
 
 namespace spherequant {
 
-// out[n, k] = sum over d = 0..D-1, in this order, of x[n, d] * y[k, d]; the sum starts at 0, and is
-// rounded to float32 once for each d, when the exact product has been added. Row-major arrays.
-void inner_products(const float* x_ND, const float* y_KD, float* out_NK, std::size_t n,
-                    std::size_t k, std::size_t d, std::size_t threads,
-                    const EncodingLevel& level = *encoding_levels().front());
+// Rows y[k, D] laid out for their inner products with many others.
+class Columns {
+ public:
+  Columns(const float* y_KD, std::size_t k, std::size_t d);
+
+  // out[n, k] = sum over d = 0..D-1, in this order, of x[n, d] * y[k, d]; the sum starts at 0, and
+  // is rounded to float32 once for each d, when the exact product has been added. Row-major arrays.
+  void inner_products(const float* x_ND, float* out_NK, std::size_t n, std::size_t threads,
+                      const EncodingLevel& level = *encoding_levels().front()) const;
+
+  std::size_t size() const { return k_; }
+  std::size_t dim() const { return d_; }
+
+ private:
+  std::size_t k_, d_;
+  std::vector<Line> columns_;
+};
 
 // What encoding needs to know of one set of codebooks, computed once and then only read.
 //

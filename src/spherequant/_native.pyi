@@ -5,12 +5,12 @@ from typing import Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-def inner_products(
-    x_ND: npt.NDArray[np.float32],
-    y_KD: npt.NDArray[np.float32],
-    threads: int,
-    level: str = "",
-) -> npt.NDArray[np.float32]: ...
+class Columns:
+    def __new__(cls, y_KD: npt.NDArray[np.float32]) -> Self: ...
+    def inner_products(
+        self, x_ND: npt.NDArray[np.float32], threads: int, level: str = ""
+    ) -> npt.NDArray[np.float32]: ...
+
 def encoding_levels() -> list[str]: ...
 
 class EncodingTables:

@@ -26,7 +26,7 @@ def test_inner_products_to_the_bit(n, k, d, reference_products):
     expected = reference_products(x, y).tobytes()
     assert inner_products(x, y).tobytes() == expected
     for level in LEVELS:
-        assert _native.inner_products(x, y, 2, level).tobytes() == expected
+        assert _native.Columns(y).inner_products(x, 2, level).tobytes() == expected
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -36,8 +36,8 @@ def test_a_sum_is_rounded_once(level):
     e = 2.0**-23
     x = np.array([[1 + e, 1 + e]], np.float32)
     y = np.array([[1, (1 - e) * e / 2]], np.float32)
-    assert _native.inner_products(x, y, 1, level)[0, 0] == 1 + e
-    assert _native.inner_products(-x, y, 1, level)[0, 0] == -1 - e
+    assert _native.Columns(y).inner_products(x, 1, level)[0, 0] == 1 + e
+    assert _native.Columns(y).inner_products(-x, 1, level)[0, 0] == -1 - e
 
 
 near_halves = st.builds(
@@ -51,15 +51,15 @@ near_halves = st.builds(
 @given(st.lists(st.tuples(near_halves, near_halves), min_size=1, max_size=6))
 def test_levels_round_alike(pairs):
     x, y = np.array(pairs, np.float32).T[:, None]
-    products = [_native.inner_products(x, y, 1, level).tobytes() for level in LEVELS]
+    products = [_native.Columns(y).inner_products(x, 1, level).tobytes() for level in LEVELS]
     assert len(set(products)) == 1
 
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_sums_overflow_to_infinity(level):
     ones = np.ones((1, 2), np.float32)
-    assert _native.inner_products(3e38 * ones, ones, 1, level) == np.inf
-    assert _native.inner_products(-3e38 * ones, ones, 1, level) == -np.inf
+    assert _native.Columns(ones).inner_products(3e38 * ones, 1, level) == np.inf
+    assert _native.Columns(ones).inner_products(-3e38 * ones, 1, level) == -np.inf
 
 
 @given(
@@ -85,9 +85,9 @@ def test_inner_products_refuses_what_does_not_match():
 def test_the_binding_checks_shapes_itself():
     f32 = np.float32
     with pytest.raises(ValueError, match="rows of 3"):
-        _native.inner_products(np.ones((2, 3), f32), np.ones((2, 4), f32), 1)
+        _native.Columns(np.ones((2, 4), f32)).inner_products(np.ones((2, 3), f32), 1)
     with pytest.raises(ValueError, match="threads"):
-        _native.inner_products(np.ones((2, 3), f32), np.ones((2, 3), f32), 0)
+        _native.Columns(np.ones((2, 3), f32)).inner_products(np.ones((2, 3), f32), 0)
     with pytest.raises(ValueError, match="codebooks"):
         _native.EncodingTables(np.ones((17, 1, 1), f32), 1)
     with pytest.raises(ValueError, match="codewords"):

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from spherequant import _native
 from spherequant.errors import FormatError, InputError
 from spherequant.quantizer import storage
 from spherequant.quantizer.vectors import (
     FloatArray,
     as_rows,
-    inner_products,
     read_only,
+    thread_count,
 )
 
 if TYPE_CHECKING:
@@ -40,8 +41,9 @@ class Codebooks:
         InputError: another shape, or values that are not finite in float32.
     """
 
-    __slots__ = ("_array",)
+    __slots__ = ("_array", "_columns")
     _array: FloatArray
+    _columns: _native.Columns | None  # for look-up tables, made when the first is asked for
 
     def __init__(self, array_MKD: npt.ArrayLike) -> None:
         array = np.asarray(array_MKD)
@@ -61,6 +63,7 @@ class Codebooks:
         if not np.isfinite(copy).all():
             raise InputError("codebooks hold NaN or infinite values")
         self._array = read_only(copy)
+        self._columns = None
 
     @property
     def array(self) -> FloatArray:
@@ -121,7 +124,7 @@ class Codebooks:
         return out_ND
 
     def lookup_table(self, q_QD: npt.ArrayLike) -> FloatArray:
-        """``lut[q, m, c] = <q, C_m[c]>``, summed as :func:`inner_products` states.
+        """``lut[q, m, c] = <q, C_m[c]>``, summed as :func:`.inner_products` states.
 
         Args:
             q_QD: Queries [Q, D], finite.
@@ -133,7 +136,9 @@ class Codebooks:
             InputError: another D, or values that are not finite.
         """
         q = as_rows(q_QD, self.dim, what="queries")
-        flat = inner_products(q, self._array.reshape(-1, self.dim))
+        if self._columns is None:
+            self._columns = _native.Columns(self._array.reshape(-1, self.dim))
+        flat = self._columns.inner_products(q, thread_count(None))
         return flat.reshape(len(q), self.n_codebooks, self.n_codewords)
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -97,7 +97,7 @@ def inner_products(
     """
     x = as_rows(x_ND, what="x")
     y = as_rows(y_KD, x.shape[1], what="y")
-    return _native.inner_products(x, y, thread_count(threads))
+    return _native.Columns(y).inner_products(x, thread_count(threads))
 
 
 def normalise_rows(x_ND: npt.ArrayLike, what: str = "vectors") -> FloatArray:
