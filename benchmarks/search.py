@@ -4,6 +4,7 @@
     python benchmarks/search.py --clusters 100        # random codes around 100 centres
     python benchmarks/search.py --codes learned       # learned codes of vectors in 100 clusters
     python benchmarks/search.py --codes cifar10-full  # of CIFAR-10, by cifar10_full.py's model
+    SPHEREQUANT_SIMD=avx2 python benchmarks/search.py # another instruction set
 
 CPU milliseconds a query and how many times as long each peer takes, the median of repetitions with
 the least and the greatest. ScaNN is compared where it is installed (`pip install scann`).
@@ -12,6 +13,7 @@ the least and the greatest. ScaNN is compared where it is installed (`pip instal
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 from typing import TYPE_CHECKING
 
@@ -119,6 +121,8 @@ def main() -> None:
         better.append([bits, *(f"{share:.1%}" for share in visits), *_over_better(by)])
         print(*better[-1], flush=True)
     name = options.codes if options.codes != "random" else options.clusters or "uniform"
+    if os.environ.get(scan.LEVEL_VARIABLE):
+        name = f"{name}-{scan.level()}"
     results.record(
         f"search-{name}-{options.items}",
         f"Search speed: {options.items:,} items, {words}",
