@@ -20,6 +20,26 @@ struct Bucket {
   std::size_t first_codeword, second_codeword;
 };
 
+// What things take, in nanoseconds on one machine; only their proportions matter. A bucket has to be
+// found, and its blocks are fetched from where memory did not foresee. In a flat scan a block takes each
+// query one look-up of 64 items a codebook, and is read once for all queries.
+constexpr double kBucketTime = 8.0;
+constexpr double kBlockTime = 4.0;         // of a bucket, and for each codebook
+constexpr double kBlockBookTime = 3.5;
+constexpr double kFlatBookTime = 1.2;      // of a block in a flat scan, for each codebook
+constexpr double kFlatReadBookTime = 2.2;  // shared by the queries
+
+double visit_time(const Bucket& bucket, std::size_t m) {
+  const std::size_t blocks = (bucket.end - 1) / kBlock - bucket.begin / kBlock + 1;
+  return kBucketTime +
+         static_cast<double>(blocks) * (kBlockTime + kBlockBookTime * static_cast<double>(m));
+}
+
+double flat_time(const Layout& layout, std::size_t company) {
+  return static_cast<double>(layout.n_blocks() * layout.n_codebooks()) *
+         (kFlatBookTime + kFlatReadBookTime / static_cast<double>(company));
+}
+
 // The buckets of a layout as one query sees them, best first.
 //
 // The bound of bucket (a, b) is lut[first, a] + lut[second, b] + the best entries of all other
@@ -27,6 +47,8 @@ struct Bucket {
 // M additions, and the bound itself is rounded twice; the margin added covers both.
 class BucketOrder {
  public:
+  static constexpr std::size_t kEstimated = 512;
+
   BucketOrder(const Query& query, const Layout& layout) : layout_(layout), row_(layout.row()) {
     const std::size_t m = layout.n_codebooks();
     const std::size_t k = layout.n_codewords();
@@ -59,19 +81,41 @@ class BucketOrder {
     return true;
   }
 
-  // Calls visit(bucket) for all further buckets whose bounds reach the threshold, which may rise
-  // meanwhile, in no special order, empty ones left out; stops where visit returns false.
-  template <class Threshold, class Visit>
-  bool rest(const Threshold& threshold, const Visit& visit) const {
+  // About how long the further buckets take whose bounds reach the threshold, from some of them.
+  double estimate_time(float threshold) const {
+    std::array<std::size_t, kMaxCodewords> behind{};  // the last of each row that reaches it
+    std::size_t count = 0;
+    for (std::size_t i = 0, j = row_; i < layout_.n_codewords(); ++i) {
+      while (j > 0 && outer_[i].value + inner_[j - 1].value < threshold) --j;
+      behind[i] = std::max(j, done_[i]);
+      count += behind[i] - done_[i];
+    }
+    const std::size_t stride = count / kEstimated + 1;
+    double sum = 0.0;
+    std::size_t skipped = 0;
     for (std::size_t i = 0; i < layout_.n_codewords(); ++i) {
-      if (outer_[i].value + inner_[0].value < threshold()) return true;
+      std::size_t j = done_[i] + skipped;
+      for (; j < behind[i]; j += stride) {
+        const Bucket bucket = at(i, j);
+        if (bucket.begin != bucket.end) sum += visit_time(bucket, layout_.n_codebooks());
+      }
+      skipped = j - behind[i];
+    }
+    return sum * static_cast<double>(stride);
+  }
+
+  // Calls visit(bucket) for all further buckets whose bounds reach the threshold, which may rise
+  // meanwhile, in no special order, empty ones left out.
+  template <class Threshold, class Visit>
+  void rest(const Threshold& threshold, const Visit& visit) const {
+    for (std::size_t i = 0; i < layout_.n_codewords(); ++i) {
+      if (outer_[i].value + inner_[0].value < threshold()) return;
       for (std::size_t j = done_[i]; j < row_; ++j) {
         const Bucket bucket = at(i, j);
         if (bucket.bound < threshold()) break;
-        if (bucket.begin != bucket.end && !visit(bucket)) return false;
+        if (bucket.begin != bucket.end) visit(bucket);
       }
     }
-    return true;
   }
 
  private:
@@ -100,14 +144,6 @@ class BucketOrder {
   std::priority_queue<Place> frontier_;
 };
 
-// What things take, in nanoseconds on one machine; only their proportions matter. A bucket has to be
-// found and its blocks fetched from where memory did not foresee; less than that on average, since
-// the threshold rises while buckets wait. In a flat scan of M codebooks a block
-// takes each query M times as long as one look-up of 64 items, and is read once for all queries.
-constexpr double kBucketTime = 8.0;
-constexpr double kBlockTime = 15.0;
-constexpr double kFlatTime = 1.2;  // times M
-constexpr double kReadTime = 2.2;  // times M
 // A bucket of this many blocks is scanned by itself; smaller ones are gathered.
 constexpr std::size_t kLargeBucket = 8;
 
@@ -193,15 +229,6 @@ class Visit {
   std::size_t size_ = 0;
 };
 
-double visit_time(std::size_t begin, std::size_t end) {
-  return kBucketTime + kBlockTime * static_cast<double>((end - 1) / kBlock - begin / kBlock + 1);
-}
-
-double flat_time(const Layout& layout, std::size_t company) {
-  const double lookups = static_cast<double>(layout.n_blocks() * layout.n_codebooks());
-  return lookups * (kFlatTime + kReadTime / static_cast<double>(company));
-}
-
 // With one or two codebooks a bucket is a code: its items share one score, and come in the order of
 // their ids, so that behind the first that is not good enough there is none.
 void visit_list(Query& query, const Part& part, const Bucket& bucket) {
@@ -253,27 +280,19 @@ bool search_buckets(Query& query, const Part& part, const SearchOptions& options
     visit.flush();
     query.best.settle();
     seen += bucket.end - bucket.begin;
-    time += visit_time(bucket.begin, bucket.end);
+    time += visit_time(bucket, layout.n_codebooks());
     if (time > limit) break;
   }
-  const auto threshold = [&] { return query.best.threshold(); };
-  scratch.buckets.clear();
-  const bool worth = order.rest(threshold, [&](const Bucket& b) {
-    scratch.buckets.push_back({b.bound, static_cast<std::uint32_t>(b.begin),
-                               static_cast<std::uint32_t>(b.end)});
-    time += visit_time(b.begin, b.end);
-    return time <= limit;
-  });
-  if (!worth) {
+  if (time <= limit) time += order.estimate_time(query.best.threshold());
+  if (time > limit) {
     const float reached = query.best.threshold();
     query.best = before;
     query.best.raise(reached);
     query.informed = true;
     return false;
   }
-  for (const BoundedRange& b : scratch.buckets) {
-    if (b.bound >= query.best.threshold()) visit.add(b.begin, b.end);
-  }
+  order.rest([&] { return query.best.threshold(); },
+             [&](const Bucket& b) { visit.add(b.begin, b.end); });
   visit.flush();
   return true;
 }

@@ -23,18 +23,11 @@ inline std::size_t chunk_blocks(std::size_t m) {
   return std::max<std::size_t>(16, kChunkBytes / (m * kBlock));
 }
 
-// Slots begin .. end - 1, and a score that none of their items exceeds.
-struct BoundedRange {
-  float bound;
-  std::uint32_t begin, end;
-};
-
 // What a thread needs beside its queries: room for a chunk of blocks.
 struct Scratch {
   std::vector<std::uint64_t> lanes[kQueriesAtOnce];
   std::vector<Candidates> found;
   std::vector<Candidates> gathered;  // from several buckets
-  std::vector<BoundedRange> buckets;  // of one query
 
   explicit Scratch(std::size_t m) : found(chunk_blocks(m)), gathered(chunk_blocks(m)) {
     for (auto& list : lanes) list.resize(chunk_blocks(m));
