@@ -31,8 +31,11 @@ class Source(ABC):
         complete: Whether all was listed; False for an archive that is cut off or damaged.
         label_note: What was read as labels, in one sentence for the user.
         limits: Bounds on one image, used where a call brings none.
+        warnings: Why figures on these images are not those of the set they are called after; a
+            report repeats them.
     """
 
+    warnings: tuple[str, ...] = ()
     present: Collection[str] = frozenset()
     complete: bool = True
 
