@@ -116,6 +116,7 @@ def test_missing_images_of_nuswide_are_a_loud_warning(make, tmp_path, jpeg):
     assert "sky/0006_906.jpg, ... (any folder" in warning
     assert source.label_note.endswith(f"WARNING: {warning}")
     assert len(source.items) == 13
+    assert not source.complete  # a sync removes nothing
     shutil.rmtree(root / "Flickr")
     with pytest.raises(SourceError, match="17 of the 17 images are missing"):
         open_source("nuswide-81", cache_dir=tmp_path)

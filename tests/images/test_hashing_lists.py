@@ -127,6 +127,13 @@ def test_images_without_a_label_are_left_out(root):
     assert len(contents.rows) == 8
 
 
+def test_a_list_that_is_far_too_large_is_not_read(root):
+    with (root / "database.txt").open("r+b") as file:
+        file.truncate(1 << 31)  # sparse
+    with pytest.raises(SourceError, match=r"database\.txt has 2,147,483,648 bytes"):
+        read_lists(root, LISTS)
+
+
 def test_not_utf8(root):
     (root / "test.txt").write_bytes(b"caf\xe9.jpg 0 1\n")
     with pytest.raises(LabelError, match=r"test\.txt is not UTF-8 \(byte 3\)"):

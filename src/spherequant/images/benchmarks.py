@@ -133,7 +133,7 @@ class BenchmarkSource(Source):
             note += f"; {len(here) - len(items):,} images without a label left out"
         note = " ".join([note, *(f"WARNING: {warning}" for warning in self.warnings)])
         super().__init__(name, f"{name}:", items, listing.skips, note, limits)
-        self.present = listing.present
+        self.complete = not missing
 
     def _read(self, item: Item, limits: Limits) -> bytes:
         return read_file(self._places[item.key], limits)

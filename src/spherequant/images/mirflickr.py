@@ -18,8 +18,8 @@ from spherequant.images.published import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-# The 24 "potential" labels. The 14 files whose names end in _r1 mark those of their images to which
-# the concept matters most; every image in one is in the file without _r1, so they are not read.
+# The 24 "potential" labels: the concept is visible. The 14 files whose names end in _r1 repeat the
+# images in which it stands out: a second label for the same thing would change no relevance.
 _NAMES = (
     "animals baby bird car clouds dog female flower food indoor lake male night people plant_life "
     "portrait river sea sky structures sunset transport tree water"

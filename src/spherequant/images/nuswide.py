@@ -35,7 +35,9 @@ _NAMES = (
 )
 CONCEPTS = tuple(_NAMES.split())
 
-_IMAGE_LIST = Needed(("ImageList/Imagelist.txt", "Imagelist.txt"), "ImageList.zip")
+_IMAGE_LIST = Needed(
+    ("ImageList/Imagelist.txt", "ImageList/ImageList.txt", "Imagelist.txt"), "ImageList.zip"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+_MOST_BYTES = 1 << 30  # the largest published file, COCO's instances_train2017.json, has 449 MB
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -86,12 +88,15 @@ def read_bytes(path: Path) -> bytes:
     """The bytes of a list or a label file.
 
     Raises:
-        SourceError: It cannot be read.
+        SourceError: It cannot be read, or is larger than any that is published.
     """
     try:
-        return path.read_bytes()
+        size = path.stat().st_size
+        if size <= _MOST_BYTES:
+            return path.read_bytes()
     except OSError as error:
         raise SourceError(f"{path} cannot be read: {error.strerror}") from None
+    raise SourceError(f"{path} has {size:,} bytes: that is not the published file. Unpack it again")
 
 
 def read_lines(path: Path) -> list[str]:

@@ -44,7 +44,7 @@ class Sizes:
         queries: Queries: of each label (nuswide-21, imagenet-100), else in all.
         training: Training images, likewise; several where several versions are in use.
         images: Fewest and most images that pass for the set. Copies of NUS-WIDE lack images that
-            are gone from Flickr; with all that its publisher labels it has 209,347.
+            are gone from Flickr; with all that its publisher labels it has some 209,000.
     """
 
     labels: int
@@ -54,8 +54,8 @@ class Sizes:
 
 
 SIZES: dict[str, Sizes] = {
-    "nuswide-21": Sizes(21, 100, (500,), (176_251, 195_834)),
-    "nuswide-81": Sizes(81, 5_000, (10_000,), (156_323, 209_347)),
+    "nuswide-21": Sizes(21, 100, (500,), (176_000, 200_000)),
+    "nuswide-81": Sizes(81, 5_000, (10_000,), (156_000, 215_000)),
     "imagenet-100": Sizes(100, 50, (130, 100), (125_000, 135_000)),
 }
 
