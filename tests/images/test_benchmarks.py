@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 
 import pytest
 
 from miniatures import MAKERS, MINIATURES, list_line, make_coco, make_imagenet, write
 from spherequant.errors import LabelError, SourceError
 from spherequant.images import open_source
-from spherequant.images.benchmarks import BENCHMARKS
+from spherequant.images.benchmarks import BENCHMARKS, Benchmark
 from spherequant.images.coco import CATEGORIES
 from spherequant.images.mirflickr import CONCEPTS as MIRFLICKR_CONCEPTS
-from spherequant.images.nuswide import CONCEPTS
+from spherequant.images.nuswide import CONCEPTS, NusWide, read_nuswide
 
 
 @pytest.fixture(autouse=True)
@@ -284,16 +285,20 @@ def test_the_public_sizes(monkeypatch):
     assert (sizes["nuswide-21"].columns, sizes["nuswide-21"].labelled) == (21, 195_834)
 
 
-def test_nuswide_in_full_size_is_read_in_seconds(tmp_path, monkeypatch):
-    """269,648 lines and 81 label files; the images are not there, which is the error."""
-    monkeypatch.undo()
-    count = 269_648
-    lines = "\r\n".join(f"actor\\{i:06}.jpg" for i in range(count))
-    write(tmp_path / "ImageList/Imagelist.txt", lines)
-    for c, concept in enumerate(CONCEPTS):
-        step = 2 * (c + 1)
-        flags = bytearray(b"0\n" * count)
-        flags[::step] = b"1" * len(flags[::step])
-        write(tmp_path / f"Groundtruth/AllLabels/Labels_{concept}.txt", bytes(flags))
-    with pytest.raises(SourceError, match="269,648 of the 269,648 images are missing"):
-        open_source(f"nuswide-21:{tmp_path}")
+def test_nuswide_takes_the_21_most_frequent_of_its_81_concepts(tmp_path, monkeypatch, jpeg):
+    """Image i has concept c where i % (c + 1) is 0, c counted from the last in the alphabet."""
+    sizes = NusWide(images=60, concepts=CONCEPTS, frequent=21, labelled=60)
+    benchmark = Benchmark(partial(read_nuswide, sizes=sizes))
+    monkeypatch.setitem(BENCHMARKS, "nuswide-21", benchmark)
+    write(tmp_path / "Imagelist.txt", "\r".join(f"actor\\{i:04}.jpg" for i in range(60)))
+    for c, concept in enumerate(reversed(CONCEPTS)):
+        flags = ["01"[i % (c + 1) == 0] for i in range(60)]
+        write(tmp_path / f"AllLabels/Labels_{concept}.txt", "\r".join(flags))
+    for i in range(60):
+        write(tmp_path / f"{i:04}.jpg", jpeg)
+    source = open_source(f"nuswide-21:{tmp_path}")
+    assert source.warnings == ()
+    counts = {name: -(-60 // (c + 1)) for c, name in enumerate(reversed(CONCEPTS))}
+    expected = sorted(counts, key=lambda name: (-counts[name], name))[:21]
+    assert {label for item in source.items for label in item.labels} == set(expected)
+    assert source.items[0].labels == tuple(sorted(expected))

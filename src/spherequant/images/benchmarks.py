@@ -25,7 +25,7 @@ from spherequant.images.nuswide import NusWide, read_nuswide
 from spherequant.images.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from spherequant.images.items import Limits
@@ -100,19 +100,13 @@ class BenchmarkSource(Source):
                 f"there (docs/benchmarks.md shows the tree), or give the folder as {name}:FOLDER"
             )
         root = root.resolve()
+        listing: Listing[str] = Listing()
         try:
             contents = _read(benchmark, root)
+            found = _match(contents, root, listing)
+            lacking = _lacking(benchmark, contents, found, root, listing)
         except SourceError as error:
             raise SourceError(f"{name}: {error}\n{_cure(name, benchmark)}") from None
-        listing: Listing[str] = Listing()
-        found = _match(contents, root, listing)
-        missing = [row.key for row in contents.rows if row.key not in found]
-        warnings = contents.warnings
-        if missing:
-            text = _missing_text(missing, contents, root, listing)
-            if not benchmark.may_lack_images or not found:
-                raise SourceError(f"{name}: {text}\n{_cure(name, benchmark)}")
-            warnings = (*warnings, text)
         here = [row for row in contents.rows if row.key in found]
         items = [
             Item(
@@ -127,13 +121,13 @@ class BenchmarkSource(Source):
         ]
         items.sort(key=lambda item: item.key)
         self._places = {f"{name}/{key}": entry.place for key, entry in found.items()}
-        self.warnings = tuple(f"{name}: {warning}" for warning in warnings)
+        self.warnings = tuple(f"{name}: {warning}" for warning in (*contents.warnings, *lacking))
         note = f"{own_labels_note(items, name, labels)} ({contents.note})"
         if len(items) < len(here):
             note += f"; {len(here) - len(items):,} images without a label left out"
         note = " ".join([note, *(f"WARNING: {warning}" for warning in self.warnings)])
         super().__init__(name, f"{name}:", items, listing.skips, note, limits)
-        self.complete = not missing
+        self.complete = not lacking
 
     def _read(self, item: Item, limits: Limits) -> bytes:
         return read_file(self._places[item.key], limits)
@@ -152,10 +146,21 @@ def _match(contents: Contents, root: Path, listing: Listing[str]) -> dict[str, E
         raise SourceError(f"{root} cannot be listed: {error.strerror}") from None
 
 
-def _missing_text(
-    missing: Sequence[str], contents: Contents, root: Path, listing: Listing[str]
-) -> str:
-    """How many images are missing, the first of them, and where they belong."""
+def _lacking(
+    benchmark: Benchmark,
+    contents: Contents,
+    found: Mapping[str, Entry[str]],
+    root: Path,
+    listing: Listing[str],
+) -> tuple[str, ...]:
+    """A warning where images are missing: how many, the first of them, and where they belong.
+
+    Raises:
+        SourceError: The same, for a set of which incomplete copies are not common.
+    """
+    missing = [row.key for row in contents.rows if row.key not in found]
+    if not missing:
+        return ()
     named = ", ".join(str(root / (contents.folder + key)) for key in missing[:_NAMED])
     text = (
         f"{len(missing):,} of the {len(contents.rows):,} images are missing: {named}"
@@ -164,7 +169,9 @@ def _missing_text(
     if listing.skips:
         skip = listing.skips[0]
         text += f"; {len(listing.skips)} files were passed over, such as {skip.path}: {skip.reason}"
-    return text
+    if not benchmark.may_lack_images or not found:
+        raise SourceError(text)
+    return (text,)
 
 
 def _cure(name: str, benchmark: Benchmark) -> str:
