@@ -73,6 +73,7 @@ def test_missing_lists_are_named(root):
         ("database", list_line("new.jpg", {0}, 3), r"line 9: .* 2 columns .* of 3 columns"),
         ("database", "new.jpg 1", r"line 9: .*found 'new.jpg 1' of 1 columns"),
         ("database", "new.jpg 0 2", "line 9: expected a path and 2 columns of 0 or 1"),
+        ("database", "\na.jpg 0 1", "line 9: expected a path and 2 columns .* found '' of 0"),
         ("database", "0 1", "line 9: expected a path and 2 columns"),
         ("database", list_line("a/../b.jpg", {0}, 2), r"line 9: 'a/\.\./b\.jpg' has '\.\.'"),
         ("database", list_line("./", {0}, 2), "line 9: no image is named"),

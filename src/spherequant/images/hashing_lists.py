@@ -108,11 +108,11 @@ def _read_list(path: Path, columns: int) -> dict[Parts, Classes]:
     """Classes by path; an image that stands twice with the same classes counts once."""
     found: dict[Parts, Classes] = {}
     for number, line in enumerate(read_lines(path), start=1):
-        name, *flags = line.rsplit(maxsplit=columns)
+        name, *flags = line.rsplit(maxsplit=columns) or [""]
         if len(flags) != columns or not {"0", "1"}.issuperset(flags) or name[-2:] in {" 0", " 1"}:
             raise LabelError(
                 f"{path} line {number}: expected a path and {columns} columns of 0 or 1, found "
-                f"{line[:60]!r}{' ...' if len(line) > 60 else ''} of {len(line.split()) - 1} "
+                f"{line[:60]!r}{' ...' if len(line) > 60 else ''} of {len(line.split()[1:])} "
                 "columns"
             )
         parts = path_parts(name, path, number)
