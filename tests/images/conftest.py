@@ -33,3 +33,9 @@ def make_folder(tmp_path: Path, awkward: ModuleType):
         return root
 
     return make
+
+
+@pytest.fixture
+def jpeg(awkward: ModuleType) -> bytes:
+    """A small red JPEG."""
+    return awkward.encode(awkward.colour_image("red", (8, 8)), "JPEG")

@@ -148,14 +148,22 @@ def test_every_name_is_a_torchvision_set_of_that_constructor():
 
     from torchvision import datasets
 
+    from spherequant.images.benchmarks import BENCHMARKS
     from spherequant.images.known import _TORCHVISION
 
-    assert ("digits", *_TORCHVISION) == KNOWN_SETS
+    assert ("digits", *_TORCHVISION, *BENCHMARKS) == KNOWN_SETS
     for kind, splits in _TORCHVISION.values():
         parameters = inspect.signature(getattr(datasets, kind)).parameters
         assert {"root", "download"} <= set(parameters)
         for arguments in splits.values():
             assert set(arguments) <= set(parameters)
+
+
+def test_the_folder_of_a_set_after_a_colon(tmp_path):
+    write_mnist(tmp_path, {"train": 3, "t10k": 2})
+    assert len(open_source(f"mnist:{tmp_path / 'mnist'}").items) == 5
+    with pytest.raises(SourceError, match="digits comes with scikit-learn"):
+        open_source(f"digits:{tmp_path}")
 
 
 def test_where_downloads_go(monkeypatch, tmp_path):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from spherequant.images import Skip, make_split, open_source, stream
+from spherequant.images.benchmarks import BENCHMARKS, Benchmark
+from spherequant.images.coco import Coco, read_coco
 
 pytestmark = pytest.mark.data
 
@@ -62,3 +66,36 @@ def test_tinycoco(data):
         found = list(stream(source, source.items, lambda _, image: image.mode, workers=2))
         assert not any(isinstance(outcome, Skip) for outcome in found)
         assert {outcome[1] for outcome in found} == {"RGB"}
+
+
+def test_tinycoco_laid_out_as_coco_2017(data, tmp_path, monkeypatch):
+    """The same images and labels, through COCO's own folders and annotation files."""
+    with open_source(data / "tinycoco-multilabel.zip") as source:
+        labels = {item.key.rpartition("/")[2]: item.labels for item in source.items}
+        names = sorted({name for row in labels.values() for name in row})
+        for split, items in (("train", source.items[:90]), ("val", source.items[90:])):
+            images = [{"id": i, "file_name": Path(item.key).name} for i, item in enumerate(items)]
+            for image, item in zip(images, items, strict=True):
+                file = tmp_path / f"{split}2017" / str(image["file_name"])
+                file.parent.mkdir(exist_ok=True)
+                file.write_bytes(source.read(item))
+            annotations = [
+                {"image_id": i, "category_id": names.index(name)}
+                for i, item in enumerate(items)
+                for name in item.labels
+            ]
+            categories = [{"id": c, "name": name} for c, name in enumerate(names)]
+            file = tmp_path / f"annotations/instances_{split}2017.json"
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(
+                json.dumps({"images": images, "annotations": annotations, "categories": categories})
+            )
+    sizes = Coco({"2014": (1, 1), "2017": (90, 7)}, 97, tuple(names))
+    monkeypatch.setitem(BENCHMARKS, "coco", Benchmark(partial(read_coco, sizes=sizes)))
+    with open_source(f"coco:{tmp_path}") as source:
+        assert source.warnings == ()
+        assert {item.key.rpartition("/")[2]: item.labels for item in source.items} == labels
+        assert Counter(item.split for item in source.items) == {"train": 90, "val": 7}
+        assert source.image(source.items[0]).mode == "RGB"
+        split = make_split(source.items)
+        assert (len(split.queries), len(split.database)) == (7, 90)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from spherequant.errors import ConfigError, LabelError
 from spherequant.images import PROTOCOLS, Item, make_split
+from spherequant.images.splits import SIZES, Sizes
 
 
 def cifar() -> list[Item]:
@@ -128,7 +129,7 @@ def test_a_split_is_a_function_of_keys_and_seed_alone(items, protocol, seed, ran
         assert all(unseen.isdisjoint(items[i].labels) for i in trained)
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", [name for name in PROTOCOLS if name not in SIZES])
 def test_another_seed_is_another_split(protocol):
     one, two = make_split(CIFAR, protocol, 1), make_split(CIFAR, protocol, 2)
     assert keys(CIFAR, one)["validation"] != keys(CIFAR, two)["validation"]
@@ -275,6 +276,99 @@ def test_images_of_several_labels_count_in_their_first_class():
 def test_a_cifar_protocol_says_what_it_needs(protocol, items):
     with pytest.raises(LabelError, match=r"needs CIFAR-10: 10 classes.*Use --protocol holdout"):
         make_split(items, protocol)
+
+
+@pytest.fixture
+def small_sets(monkeypatch):
+    """Protocols of benchmarks in small: 4 concepts on 100 images, 3 classes on 60."""
+    monkeypatch.setitem(SIZES, "nuswide-21", Sizes(4, 5, (10,), (90, 100)))
+    monkeypatch.setitem(SIZES, "nuswide-81", Sizes(4, 12, (30,), (90, 100)))
+    monkeypatch.setitem(SIZES, "imagenet-100", Sizes(3, 2, (5, 4), (50, 60)))
+
+
+def concepts(count=100):
+    """All have the label a, and of every 100 images 50 b, 34 c, 20 z; z never stands alone."""
+    every = {"a": 1, "b": 2, "c": 3, "z": 5}
+    return [
+        Item(f"{i:03}.jpg", tuple(name for name, step in every.items() if i % step == 0))
+        for i in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "queries", "training"), [("nuswide-21", 20, 40), ("nuswide-81", 12, 30)]
+)
+def test_nuswide_is_drawn_by_hash(small_sets, protocol, queries, training):
+    items = concepts()
+    split = make_split(items, protocol)
+    assert len(split.queries) == queries
+    assert len(split.training) + len(split.validation) == training
+    assert len(split.database) == 100 - queries
+    assert_sound(items, split)
+    assert {*split.training, *split.validation} <= set(split.database)
+    assert keys(items, split) == keys(items[::-1], make_split(items[::-1], protocol))
+    other = make_split(items, protocol, 1)
+    assert keys(items, other)["queries"] != keys(items, split)["queries"]
+    if protocol == "nuswide-21":
+        found = Counter(label for i in split.queries for label in items[i].labels)
+        assert all(found[label] >= 5 for label in "abcz")
+        rare = sorted(
+            (i.key for i in items if "z" in i.labels),
+            key=lambda key: hashlib.sha256(f"query\0000\0{key}".encode()).digest(),
+        )
+        assert set(rare[:5]) <= set(keys(items, split)["queries"])
+
+
+@pytest.mark.parametrize("protocol", ["nuswide-21", "nuswide-81"])
+def test_nuswide_takes_the_split_of_lists(small_sets, protocol):
+    sizes = {"nuswide-21": (20, 40), "nuswide-81": (12, 30)}[protocol]
+
+    def listed(queries):
+        return [
+            dataclasses.replace(
+                item, split="test" if i < queries else "train" if i < sum(sizes) else None
+            )
+            for i, item in enumerate(concepts())
+        ]
+
+    split = make_split(listed(sizes[0]), protocol)
+    assert split.queries.tolist() == list(range(sizes[0]))
+    assert split.database.tolist() == list(range(sizes[0], 100))
+    with pytest.raises(LabelError, match=rf"has {sizes[0]} queries .* gives {sizes[0] - 1} and"):
+        make_split(listed(sizes[0] - 1), protocol)
+
+
+def test_imagenet_100_takes_the_split_of_lists(small_sets):
+    items = [
+        Item(f"{c}/{i:02}.jpg", (c,), "test" if i < 2 else "train" if i < 6 else None)
+        for c in "xyz"
+        for i in range(20)
+    ]
+    split = make_split(items, "imagenet-100")
+    assert set(per_class(items, split.queries).values()) == {2}
+    assert set(per_class(items, split.training).values()) == {4}
+    assert len(split.database) == 54
+    assert_sound(items, split)
+    items[0] = dataclasses.replace(items[0], split=None)
+    with pytest.raises(LabelError, match=r"2 queries and 5 or 4 training images of each class"):
+        make_split(items, "imagenet-100")
+
+
+@pytest.mark.parametrize("protocol", SIZES)
+@pytest.mark.parametrize("items", [CIFAR, concepts(), concepts(89), []])
+def test_a_benchmarks_protocol_needs_that_benchmark(small_sets, protocol, items):
+    if len(items) == 100 and protocol.startswith("nuswide"):
+        items = [dataclasses.replace(item, labels=()) for item in items]
+    with pytest.raises(LabelError, match=rf"needs the set {protocol}: .*Use --protocol holdout"):
+        make_split(items, protocol)
+
+
+def test_the_sizes_of_the_benchmarks():
+    assert {name: (s.labels, s.queries, s.training) for name, s in SIZES.items()} == {
+        "nuswide-21": (21, 100, (500,)),
+        "nuswide-81": (81, 5000, (10_000,)),
+        "imagenet-100": (100, 50, (130, 100)),
+    }
 
 
 def test_unseen_classes_needs_labels():

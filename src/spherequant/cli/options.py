@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 SourceArgument = Annotated[
     str,
     typer.Argument(
-        help="Folder, .zip or .tar of images; `digits`; or the name of a known set.",
+        help="Folder, .zip or .tar of images; `digits`; or a known set, NAME or NAME:FOLDER.",
         show_default=False,
     ),
 ]

@@ -341,7 +341,7 @@ def _warnings(
     model: RetrievalModel, source: Source, split: Split, collection: Collection
 ) -> list[str]:
     """What makes the figures other than they seem."""
-    warnings = []
+    warnings = list(source.warnings)
     query_count = len(collection.query_items)
     trained = int(model.trained_on(collection.query_items).sum())
     if trained:

@@ -31,7 +31,7 @@ class FolderSource(Source):
         root = path.resolve()
         listing: Listing[str] = Listing()
         try:
-            list_images(_walk(root, listing), _head, listing)
+            list_images(walk_files(root, listing), _head, listing)
         except OSError as error:
             raise SourceError(f"{path} cannot be listed: {error.strerror}") from None
         check_readable(listing, _head, str(path))
@@ -73,7 +73,7 @@ def _head(entry: Entry[str]) -> bytes:
         raise InputError(f"cannot be read: {error.strerror or 'input/output error'}") from None
 
 
-def _walk(root: Path, listing: Listing[str]) -> Iterator[Entry[str]]:
+def walk_files(root: Path, listing: Listing[str]) -> Iterator[Entry[str]]:
     """Regular files under ``root``; the others are skips of the listing."""
     waiting = [("", str(root))]
     while waiting:

@@ -16,8 +16,7 @@ from spherequant.errors import InputError, SourceError
 from spherequant.images.decoding import PillowGuard, decode, to_png, upright_rgb
 from spherequant.images.folder import read_file
 from spherequant.images.items import Item, Skip
-from spherequant.images.known import own_labels_note, refuse_file_labels
-from spherequant.images.labels import tidy_labels
+from spherequant.images.labels import own_labels_note, refuse_file_labels, tidy_labels
 from spherequant.images.listing import is_unicode, nfc
 from spherequant.images.source import Source
 

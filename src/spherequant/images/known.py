@@ -1,4 +1,4 @@
-"""Known image sets by name: scikit-learn's bundled digits, and torchvision's, downloaded once."""
+"""Known image sets by name: scikit-learn's bundled digits, torchvision's, and the benchmarks."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from spherequant.errors import InputError, LabelError, SourceError
+from spherequant.errors import InputError, SourceError
+from spherequant.images.benchmarks import BENCHMARKS, BenchmarkSource
+from spherequant.images.cifar_binary import CifarBinarySource, find_binary
 from spherequant.images.decoding import to_png, upright_rgb
 from spherequant.images.items import Item
-from spherequant.images.labels import check_mode, name_some, tidy_labels
+from spherequant.images.labels import own_labels_note, refuse_file_labels, tidy_labels
 from spherequant.images.source import Source
 
 if TYPE_CHECKING:
@@ -57,26 +59,38 @@ _TORCHVISION: dict[str, tuple[str, dict[str | None, dict[str, Any]]]] = {
     "usps": ("USPS", _TRAIN_FLAG),
 }
 
-KNOWN_SETS = ("digits", *_TORCHVISION)
+KNOWN_SETS = ("digits", *_TORCHVISION, *BENCHMARKS)
 
 
-def open_known(name: str, labels: str, limits: Limits, cache_dir: Path | None) -> Source:
+def open_known(
+    name: str, labels: str, limits: Limits, cache_dir: Path | None, place: Path | None = None
+) -> Source:
     """Open a set of `KNOWN_SETS`.
 
     Args:
         name: One of `KNOWN_SETS`.
         labels: ``auto`` (the set's own) or ``none``.
         limits: Bounds on one image.
-        cache_dir: Where downloads are kept; ``~/.cache/spherequant`` when None.
+        cache_dir: The folder of folders of sets; when None, ``~/.cache/spherequant``, and for
+            benchmarks ``$SPHEREQUANT_DATA`` where it is set.
+        place: The folder of this set, or CIFAR-10's binary archive; else ``cache_dir / name``.
 
     Raises:
-        SourceError: It is not in the cache and could not be downloaded.
+        SourceError: It is not there, or could not be downloaded; says what belongs where.
         LabelError: Labels from folders or a table, which a known set does not have.
     """
     refuse_file_labels(labels, f"the known set {name!r}")
     if name == "digits":
+        if place is not None:
+            raise SourceError(f"digits comes with scikit-learn: write digits:, not digits:{place}")
         return DigitsSource(labels, limits)
-    return TorchvisionSource(name, labels, limits, (cache_dir or default_cache()) / name)
+    if name in BENCHMARKS:
+        root = place or (cache_dir or _data_folder()) / name
+        return BenchmarkSource(name, labels, limits, root)
+    root = place or (cache_dir or default_cache()) / name
+    if name == "cifar10" and (binary := find_binary(root)) is not None:
+        return CifarBinarySource(labels, limits, binary)
+    return TorchvisionSource(name, labels, limits, root)
 
 
 def default_cache() -> Path:
@@ -85,26 +99,10 @@ def default_cache() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "spherequant"
 
 
-def refuse_file_labels(mode: str, what: str) -> None:
-    """Refuse label modes that only folders and archives have.
-
-    Raises:
-        ConfigError: An unknown mode.
-        LabelError: ``folders`` or ``csv``.
-    """
-    check_mode(mode)
-    if mode in {"folders", "csv"}:
-        raise LabelError(f"{what} brings its own labels: use --labels auto or none, not {mode}")
-
-
-def own_labels_note(items: list[Item], name: str, mode: str) -> str:
-    """The note on labels that came with the images."""
-    names = {label for item in items for label in item.labels}
-    if mode == "none":
-        return "no labels, as asked"
-    if not names:
-        return f"no labels: {name} brings none"
-    return f"{len(names)} labels of {name}: {name_some(names)}; --labels none for unlabelled photos"
+def _data_folder() -> Path:
+    """Where benchmarks are looked for; nothing is ever written there."""
+    folder = os.environ.get("SPHEREQUANT_DATA")
+    return Path(folder).expanduser() if folder else default_cache()
 
 
 class DigitsSource(Source):

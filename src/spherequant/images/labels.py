@@ -63,6 +63,18 @@ def check_mode(mode: str) -> None:
         )
 
 
+def refuse_file_labels(mode: str, what: str) -> None:
+    """Refuse label modes that only folders and archives have.
+
+    Raises:
+        ConfigError: An unknown mode.
+        LabelError: ``folders`` or ``csv``.
+    """
+    check_mode(mode)
+    if mode in {"folders", "csv"}:
+        raise LabelError(f"{what} brings its own labels: use --labels auto or none, not {mode}")
+
+
 def looks_like_date_or_camera(name: str) -> bool:
     """Whether a folder name tells when or by what device a photo was taken, not what it shows."""
     return any(
@@ -153,6 +165,16 @@ def name_some(names: Collection[str], most: int = 8) -> str:
     """The first names of a sorted collection, for a sentence."""
     shown = sorted(names)[:most]
     return ", ".join(shown) + (", ..." if len(names) > most else "")
+
+
+def own_labels_note(items: list[Item], name: str, mode: str) -> str:
+    """The note on labels that came with the images."""
+    names = {label for item in items for label in item.labels}
+    if mode == "none":
+        return "no labels, as asked"
+    if not names:
+        return f"no labels: {name} brings none"
+    return f"{len(names)} labels of {name}: {name_some(names)}; --labels none for unlabelled photos"
 
 
 def _wrapper(listing: Listing[Place]) -> str:

@@ -29,11 +29,12 @@ def open_source(
 
     Args:
         spec: A folder, .zip or .tar (also gz, bz2, xz); a name of `KNOWN_SETS`, also with a colon
-            (``digits:``); a re-iterable of (key, image, labels); or an open source, which comes
-            back as it is.
+            (``digits:``) or with the folder of its files (``coco:/data/coco``); a re-iterable of
+            (key, image, labels); or an open source, which comes back as it is.
         labels: ``auto``, ``folders``, ``csv`` or ``none``; what was read is in ``label_note``.
         limits: Bounds on one image; `Limits()` when None.
-        cache_dir: Where known sets are downloaded to; ``~/.cache/spherequant`` when None.
+        cache_dir: Where the folders of known sets are; ``~/.cache/spherequant`` when None, and
+            ``$SPHEREQUANT_DATA`` for the benchmarks, which are never downloaded.
 
     Raises:
         SourceError: Missing, empty, without a readable image, or ambiguous; names the cure.
@@ -53,15 +54,17 @@ def open_source(
                 f"not {type(spec).__name__}"
             )
         return GivenSource(spec, labels, limits)
-    known = _known_name(spec)
+    known, place = _known_name(spec)
     path = Path(spec).expanduser()
     if known is not None:
-        if not str(spec).endswith(":") and path.exists():
+        if ":" not in str(spec) and path.exists():
             raise SourceError(
                 f"{spec!r} is the name of a known set and of a path here: write ./{spec} for the "
                 f"path or {known}: for the set"
             )
-        return open_known(known, labels, limits, Path(cache_dir) if cache_dir else None)
+        if place is not None:
+            _check_path(place)
+        return open_known(known, labels, limits, Path(cache_dir) if cache_dir else None, place)
     _check_path(path)
     if path.is_dir():
         return FolderSource(path, labels, limits)
@@ -70,12 +73,20 @@ def open_source(
     raise SourceError(_missing(str(spec)))
 
 
-def _known_name(spec: str | os.PathLike[str]) -> str | None:
-    """The known set that a word means: letters' case and dashes do not matter."""
+def _known_name(spec: str | os.PathLike[str]) -> tuple[str | None, Path | None]:
+    """The known set that a word means, and the place after its colon.
+
+    Letters' case and dashes do not matter.
+    """
     if not isinstance(spec, str):
-        return None
-    name = spec.removesuffix(":").lower().replace("-", "").replace("_", "")
-    return name if name in KNOWN_SETS else None
+        return None, None
+    word, _, place = spec.partition(":")
+    known = {_plain(name): name for name in KNOWN_SETS}.get(_plain(word))
+    return known, Path(place).expanduser() if known and place else None
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")
 
 
 def _check_path(path: Path) -> None:

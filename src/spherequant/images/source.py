@@ -28,11 +28,15 @@ class Source(ABC):
         skips: Files passed over while listing, and rows of a label table that were not used.
         present: What is there though it is no item: keys of the files passed over, and folders,
             ending in ``/``, below which nothing could be listed.
-        complete: Whether all was listed; False for an archive that is cut off or damaged.
+        complete: Whether all was listed; False for an archive that is cut off or damaged, and for
+            a benchmark that lacks images.
         label_note: What was read as labels, in one sentence for the user.
         limits: Bounds on one image, used where a call brings none.
+        warnings: Why figures on these images are not those of the set they are called after; a
+            report repeats them.
     """
 
+    warnings: tuple[str, ...] = ()
     present: Collection[str] = frozenset()
     complete: bool = True
 

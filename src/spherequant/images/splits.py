@@ -4,8 +4,9 @@ A split is a function of the protocol, the split seed and the items' keys, label
 of their order. Images are chosen by sorted sha256 of (tag, seed, key), so counts are exact.
 
 An image of several labels counts in one class only where classes have quotas: the first of its
-labels in sorted order. Images without a label, in a source that has labels, go to the database
-only. In a source without labels everything is trained on and searched, and a tenth is asked.
+labels in sorted order (nuswide-21 fills the quotas of rare labels first instead). Images without a
+label, in a source that has labels, go to the database only. In a source without labels everything
+is trained on and searched, and a tenth is asked.
 """
 
 from __future__ import annotations
@@ -32,6 +33,31 @@ _CIFAR_TRAINING = 500
 _CIFAR_CLASSES, _CIFAR_TRAIN, _CIFAR_TEST = 10, 5000, 1000  # what CIFAR-10 is, a class
 
 Classes = dict[str, list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What a benchmark's protocol needs of its source.
+
+    Attributes:
+        labels: Labels in all.
+        queries: Queries: of each label (nuswide-21, imagenet-100), else in all.
+        training: Training images, likewise; several where several versions are in use.
+        images: Fewest and most images that pass for the set. Copies of NUS-WIDE lack images that
+            are gone from Flickr; with all that its publisher labels it has some 209,000.
+    """
+
+    labels: int
+    queries: int
+    training: tuple[int, ...]
+    images: tuple[int, int]
+
+
+SIZES: dict[str, Sizes] = {
+    "nuswide-21": Sizes(21, 100, (500,), (176_000, 200_000)),
+    "nuswide-81": Sizes(81, 5_000, (10_000,), (156_000, 215_000)),
+    "imagenet-100": Sizes(100, 50, (130, 100), (125_000, 135_000)),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +146,21 @@ class _Deck:
             for name, members in classes.items()
             for position in self.choose(tag, members, counts[name])
         }
+
+    def choose_labelled(self, tag: str, positions: set[int], count: int) -> set[int]:
+        """``count`` positions for each label among all that carry it; the rarest label first.
+
+        Frequent labels would otherwise take the images of rare ones, which hardly ever stand alone.
+        """
+        carriers: dict[str, list[int]] = {label: [] for label in self.labels}
+        for position in positions:
+            for label in self.items[position].labels:
+                carriers[label].append(position)
+        chosen: set[int] = set()
+        for label in sorted(self.labels, key=lambda label: (len(carriers[label]), label)):
+            free = [position for position in carriers[label] if position not in chosen]
+            chosen |= self.choose(tag, free, count)
+        return chosen
 
     def tenth(self, classes: Classes, most: int) -> set[int]:
         """Queries: a tenth of each class, 1 to ``most``; none from a class of one image."""
@@ -256,6 +297,68 @@ def _cifar(deck: _Deck, protocol: str) -> tuple[Classes, Classes]:
     return train, test
 
 
+def _nuswide(deck: _Deck, protocol: str) -> Split:
+    """The split of the lists where the source has one, else drawn: each concept (21), or all (81).
+
+    The database is everything but the queries.
+    """
+    sizes = SIZES[protocol]
+    _check_set(deck, protocol)
+    each = sizes.labels if protocol == "nuswide-21" else 1
+    queries, training = deck.of_split("test"), deck.of_split("train")
+    if not queries and not training:
+        if protocol == "nuswide-21":
+            queries = deck.choose_labelled("query", deck.labelled, sizes.queries)
+            rest = deck.labelled - queries
+            training = deck.choose_labelled("training", rest, sizes.training[0])
+        else:
+            queries = deck.choose("query", sorted(deck.labelled), sizes.queries)
+            rest = deck.labelled - queries
+            training = deck.choose("training", sorted(rest), sizes.training[0])
+    expected = each * sizes.queries, each * sizes.training[0]
+    if (len(queries), len(training)) != expected:
+        raise LabelError(
+            f"protocol {protocol} has {expected[0]:,} queries and {expected[1]:,} training images; "
+            f"this source gives {len(queries):,} and {len(training):,}. Use --protocol holdout"
+        )
+    return deck.divide(
+        protocol, queries=queries, training=training, database=deck.everything - queries
+    )
+
+
+def _imagenet_100(deck: _Deck, protocol: str) -> Split:
+    """The split of the lists; the database is everything but the queries."""
+    sizes = SIZES[protocol]
+    _check_set(deck, protocol)
+    queries, training = deck.of_split("test"), deck.of_split("train")
+    counts = [
+        {len(members) for members in deck.classes(positions).values()}
+        for positions in (queries, training)
+    ]
+    if counts[0] != {sizes.queries} or counts[1] not in [{size} for size in sizes.training]:
+        versions = " or ".join(str(size) for size in sizes.training)
+        raise LabelError(
+            f"protocol {protocol} has {sizes.queries} queries and {versions} training images of "
+            f"each class; this source gives {len(queries):,} and {len(training):,} in all. Use the "
+            "published lists, or --protocol holdout"
+        )
+    return deck.divide(
+        protocol, queries=queries, training=training, database=deck.everything - queries
+    )
+
+
+def _check_set(deck: _Deck, protocol: str) -> None:
+    """Refuse a source that cannot be the set that a protocol is named after."""
+    sizes = SIZES[protocol]
+    least, most = sizes.images
+    if len(deck.labels) != sizes.labels or not least <= len(deck.labelled) <= most:
+        raise LabelError(
+            f"protocol {protocol} needs the set {protocol}: {sizes.labels} labels and {least:,} to "
+            f"{most:,} labelled images. This source has {len(deck.labels):,} and "
+            f"{len(deck.labelled):,}. Use --protocol holdout"
+        )
+
+
 def _positions(chosen: set[int]) -> NDArray[np.int64]:
     positions = np.array(sorted(chosen), dtype=np.int64)
     positions.setflags(write=False)
@@ -268,6 +371,9 @@ _DIVIDE = {
     "cifar10-54k": _cifar_sampled,
     "cifar10-59k": _cifar_sampled,
     "cifar10-full": _cifar_full,
+    "nuswide-21": _nuswide,
+    "nuswide-81": _nuswide,
+    "imagenet-100": _imagenet_100,
 }
 
 PROTOCOLS: tuple[str, ...] = tuple(_DIVIDE)
