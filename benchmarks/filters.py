@@ -71,8 +71,7 @@ def main() -> None:
             cases = _cases(collection, options.k, options.repetitions)
             taken = _time(cases, collection, options.repetitions)
             base = taken["flat", _ALL]
-            for batch in _BATCHES:
-                times.append([bits, kind, batch, statistics.median(base[batch])])
+            times += [[bits, kind, batch, statistics.median(base[batch])] for batch in _BATCHES]
             for case in cases:
                 name = [bits, kind, case.layout, case.mask]
                 spent = taken[case.layout, case.mask]
