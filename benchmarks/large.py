@@ -239,14 +239,18 @@ def _latencies(folder: Path, queries: Path, layout: str) -> dict[int, list[float
     return taken
 
 
-def _filters(folder: Path, queries: Path) -> dict[str, list[float]]:
-    """Milliseconds of the first search with a filter, and of later ones (median)."""
+def _filters(folder: Path, queries: Path) -> dict[str, list[float | None]]:
+    """Milliseconds of the first search with a filter, and of later ones in turns (median)."""
     asked = np.load(queries)[:_TURN]
     with Index.open(folder) as index:
-        taken = {"all": [_search(index, asked[0]), _median(index, asked)]}
-        for name, where in _WHERE.items():
-            taken[name] = [_search(index, asked[0], where), _median(index, asked, where)]
-    return taken
+        index.search(vectors=asked, k=K)
+        first = {name: _search(index, asked[0], where) for name, where in _WHERE.items()}
+        every = {"all": None, **_WHERE}
+        later: dict[str, list[float]] = {name: [] for name in every}
+        for query in asked:
+            for name, where in every.items():
+                later[name].append(_search(index, query, where))
+    return {name: [first.get(name), float(np.median(taken))] for name, taken in later.items()}
 
 
 def _append(folder: Path, queries: Path, seconds: float) -> dict[str, Any]:
@@ -286,10 +290,6 @@ def _choose(layout: str) -> None:
 
 def _search(index: Index, query_D: NDArray[np.float32], where: str | None = None) -> float:
     return _milliseconds(lambda: index.search(vectors=query_D, k=K, where=where))
-
-
-def _median(index: Index, asked: NDArray[np.float32], where: str | None = None) -> float:
-    return float(np.median([_search(index, query, where) for query in asked]))
 
 
 def _milliseconds(function: Callable[[], object]) -> float:
