@@ -108,6 +108,14 @@ def test_opening_reads_the_cache(full, monkeypatch):
         assert len(index) == 227
 
 
+def test_ids_without_gaps_take_no_memory(index):
+    add(index, 0, 100)
+    index.write_cache()
+    found = load_cache(index.folder / "cache.bin", index.header, index.codebooks)
+    assert [segment.held_ids for segment in found.segments] == [None]
+    assert_equal_items(found, index.searcher.in_memory)
+
+
 def test_places_of_64_bits(full):
     items = full.searcher.in_memory
     main, *rest = items.segments

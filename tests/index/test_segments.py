@@ -188,3 +188,51 @@ def test_an_index_that_was_emptied_and_filled(pair):
     assert (reader.search(vectors=np.ones(16)).ids == -1).all()
     add(writer, 0, 3)
     assert_follows(reader)
+
+
+def held(index):
+    """Which segments hold their ids."""
+    return [segment.held_ids is not None for segment in index.searcher.in_memory.segments]
+
+
+def test_ids_without_gaps_take_no_memory(pair):
+    writer, reader = pair
+    (main,) = reader.searcher.in_memory.segments
+    assert main.held_ids is None
+    assert main.memory_bytes == main.layout.memory_bytes
+    assert np.array_equal(main.ids, np.arange(300))
+    assert main.positions(np.array([-1, 0, 299, 300])).tolist() == [-1, 0, 299, -1]
+    writer.remove(["k7", "k299"])
+    add(writer, 300, 310)
+    assert_follows(reader)
+    assert held(reader) == [False, True]
+
+
+def test_ids_with_gaps_are_held(pair):
+    writer, reader = pair
+    writer.remove(["k7"])
+    assert_follows(reader)
+    with Index.open(reader.folder) as anew:
+        (main,) = anew.searcher.in_memory.segments
+        assert held(anew) == [True]
+        assert main.memory_bytes == main.layout.memory_bytes + (8 + 4) * 299
+        assert main.positions(np.array([-1, 6, 7, 8, 300])).tolist() == [-1, 6, -1, 7, -1]
+
+
+def test_ids_that_count_up_in_another_order_of_rows(pair):
+    writer, reader = pair
+    add(writer, 5, 6, seed=1)  # an update: the item lies last, its id stays
+    assert_follows(reader)
+    with Index.open(reader.folder) as anew:
+        assert held(anew) == [False]
+
+
+def test_counting_up_is_seen_across_pieces(monkeypatch):
+    monkeypatch.setattr(segments, "_SORTED_ROWS", 4)
+    for n in (0, 1, 4, 9):
+        ids = np.arange(n)
+        assert segments.count_up(ids)
+        for changed in range(n):
+            other = ids.copy()
+            other[changed] += 1
+            assert not segments.count_up(other)

@@ -24,7 +24,7 @@ import numpy as np
 
 from spherequant.index.faults import reported
 from spherequant.index.scan import LayoutImage, numbers_of
-from spherequant.index.segments import Fragment, Items, Places, Segment
+from spherequant.index.segments import Fragment, Items, Places, Segment, count_up
 from spherequant.quantizer.vectors import thread_count
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class _Sizes:
     def of(cls, segment: Segment, alive: NDArray[np.bool_] | None) -> _Sizes:
         place_bytes = 0 if segment.places is None else segment.places.itemsize
         books = segment.layout.books
-        return cls(len(segment.ids), len(segment.numbers), books, place_bytes, alive is not None)
+        return cls(len(segment), len(segment.numbers), books, place_bytes, alive is not None)
 
     @classmethod
     def from_json(cls, value: object, n_codebooks: int) -> _Sizes:
@@ -207,13 +207,13 @@ class _Room:
         """
         layout = self._image.finish(thread_count(None))
         ids, starts = self._ids, self._starts
-        if len(ids) and (ids[0] < 0 or not (ids[1:] > ids[:-1]).all()):
+        counted = count_up(ids)
+        if not counted and (ids[0] < 0 or not (ids[1:] > ids[:-1]).all()):
             raise ValueError("its ids do not rise")
         if len(starts) and (starts[0] != 0 or (starts[1:] < starts[:-1]).any()):
             raise ValueError("its fragments do not follow each other")
-        ids.flags.writeable = False
         places = self._places if self._sizes.place_bytes else None
-        return Segment(ids, layout, self._numbers, starts, places)
+        return Segment(None if counted else ids, layout, self._numbers, starts, places)
 
     def alive(self) -> NDArray[np.bool_] | None:
         if not self._sizes.masked:
@@ -304,7 +304,7 @@ def _check(items: Items) -> None:
     living = []
     for segment, alive in zip(items.segments, items.alive, strict=True):
         numbers, starts = segment.numbers.tolist(), segment.starts.tolist()
-        end = len(segment.ids)
+        end = len(segment)
         if segment.places is None:
             inside = not starts or starts[-1] <= end
         else:
@@ -316,13 +316,13 @@ def _check(items: Items) -> None:
             for number, size in zip(numbers, sizes, strict=True)
         ):
             raise ValueError("its fragments do not hold its items")
-        mask = np.ones(len(segment.ids), np.bool_) if alive is None else alive
+        mask = np.ones(len(segment), np.bool_) if alive is None else alive
         if mask[segment.of_fragments(set(numbers) - set(rows))].any():
             raise ValueError("its items lie in no fragment")
         living.append((segment, mask))
     (main, main_alive), *others = living
     for tail, alive in others:
-        positions = main.positions(tail.ids[alive])
+        positions = main.positions(tail.ids_at(np.flatnonzero(alive)))
         if main_alive[positions[positions >= 0]].any():
             raise ValueError("an id stands twice")
 

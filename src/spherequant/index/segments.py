@@ -64,31 +64,47 @@ class Segment:
     """Items laid out for scanning. Positions count from 0 in the order of ids.
 
     Attributes:
-        ids: int64 [n], ascending.
+        held_ids: int64 [n], ascending; None where the position is the id.
         layout: their codes.
         numbers: of the fragments that they were read from.
         starts: physical row of the first row of each fragment, counted over all of them.
         places: physical row of each position, counted alike; None where it is the position.
     """
 
-    ids: Int64
+    held_ids: Int64 | None
     layout: Layout
     numbers: Int64
     starts: Int64
     places: Places | None
 
+    def __len__(self) -> int:
+        return len(self.layout)
+
+    @property
+    def ids(self) -> Int64:
+        """Id of each position, int64 [n], ascending; made anew where none are held."""
+        ids = np.arange(len(self)) if self.held_ids is None else self.held_ids
+        ids.flags.writeable = False
+        return ids
+
     @property
     def memory_bytes(self) -> int:
         """Bytes of all arrays."""
-        places = 0 if self.places is None else self.places.nbytes
-        return self.layout.memory_bytes + self.ids.nbytes + places
+        held = [array.nbytes for array in (self.held_ids, self.places) if array is not None]
+        return self.layout.memory_bytes + sum(held)
 
     def positions(self, ids: Int64) -> Int64:
         """Position of each id, -1 where it is not here."""
-        if not len(self.ids):
+        if self.held_ids is None:
+            return np.where((ids >= 0) & (ids < len(self)), ids, -1)
+        if not len(self):
             return np.full(ids.shape, -1, np.int64)
-        positions = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        return np.where(self.ids[positions] == ids, positions, -1)
+        positions = np.minimum(np.searchsorted(self.held_ids, ids), len(self) - 1)
+        return np.where(self.held_ids[positions] == ids, positions, -1)
+
+    def ids_at(self, positions: Int64) -> Int64:
+        """Id of each of these positions."""
+        return positions if self.held_ids is None else self.held_ids[positions]
 
     def addresses(self, positions: Int64) -> NDArray[np.uint64]:
         """Lance's row address of each position: fragment, then row, 32 bits each."""
@@ -106,7 +122,7 @@ class Segment:
             first = self.starts[place]
             last = self.starts[place + 1] if place + 1 < len(self.starts) else None
             if self.places is None:
-                found.append(np.arange(first, len(self.ids) if last is None else last))
+                found.append(np.arange(first, len(self) if last is None else last))
             else:
                 inside = self.places >= first
                 if last is not None:
@@ -133,13 +149,13 @@ class Items:
     def crowded(self) -> bool:
         """Whether the tail or the dead are so many that reading everything anew pays."""
         main, alive = self.segments[0], self.alive[0]
-        tail = sum(len(segment.ids) for segment in self.segments[1:])
+        tail = sum(len(segment) for segment in self.segments[1:])
         dead = 0 if alive is None else len(alive) - int(np.count_nonzero(alive))
-        return tail > _tail_limit(main) or dead * _DEAD_SHARE > len(main.ids)
+        return tail > _tail_limit(main) or dead * _DEAD_SHARE > len(main)
 
     def __len__(self) -> int:
         return sum(
-            len(segment.ids) if mask is None else int(np.count_nonzero(mask))
+            len(segment) if mask is None else int(np.count_nonzero(mask))
             for segment, mask in zip(self.segments, self.alive, strict=True)
         )
 
@@ -150,12 +166,12 @@ class Items:
             mask = alive
             if allowed_ids is not None:
                 positions = segment.positions(allowed_ids)
-                mask = np.zeros(len(segment.ids), np.bool_)
+                mask = np.zeros(len(segment), np.bool_)
                 mask[positions[positions >= 0]] = True
                 if alive is not None:
                     mask &= alive
             allowed = None if mask is None else compile_filter(segment.layout, mask)
-            parts.append(Part(segment.layout, segment.ids, allowed))
+            parts.append(Part(segment.layout, segment.held_ids, allowed))
         return parts
 
     def sorted(self) -> tuple[Int64, Bytes]:
@@ -208,15 +224,26 @@ def read_items(dataset: Any, codebooks: Codebooks, between: Callable[[], object]
     """
     fragments = _fragments(dataset)
     ids, places = _read_ids(dataset, fragments, between)
+    total = len(ids)
     order = None
     if (ids[1:] < ids[:-1]).any():  # an updated item moves to the end and keeps its id
         order = np.argsort(ids, kind="stable")
         ids = ids[order]
         places = _narrow(order, fragments) if places is None else places[order]
-    layout = _read_layout(dataset, len(ids), order, codebooks, between)
-    ids.flags.writeable = False
-    segment = Segment(ids, layout, *_table(fragments), places)
+    held = None if count_up(ids) else ids
+    del ids  # what is not held is freed before the codes are read
+    layout = _read_layout(dataset, total, order, codebooks, between)
+    segment = Segment(held, layout, *_table(fragments), places)
     return Items((segment,), (None,), fragments)
+
+
+def count_up(ids: Int64) -> bool:
+    """Whether these are 0, 1, 2, ..., seen without another array of their size."""
+    return all(
+        np.array_equal(some, np.arange(start, start + len(some)))
+        for start in range(0, len(ids), _SORTED_ROWS)
+        for some in [ids[start : start + _SORTED_ROWS]]
+    )
 
 
 def follow(before: Items, dataset: Any, codebooks: Codebooks) -> Items | None:
@@ -255,7 +282,7 @@ def follow(before: Items, dataset: Any, codebooks: Codebooks) -> Items | None:
     dead = len(main_alive) - living
     if (
         in_tail > _LONG_TAIL * _tail_limit(main)
-        or dead * _DEAD_SHARE > _MANY_DEAD * len(main.ids)
+        or dead * _DEAD_SHARE > _MANY_DEAD * len(main)
         or living + in_tail != dataset.count_rows()
     ):
         return None
@@ -391,10 +418,10 @@ def _still_alive(
         thinned: fragments that lost some rows.
         left: ids in the thinned fragments now.
     """
-    mask = np.ones(len(segment.ids), np.bool_) if alive is None else alive.copy()
+    mask = np.ones(len(segment), np.bool_) if alive is None else alive.copy()
     mask[segment.of_fragments(replaced)] = False
     positions = segment.of_fragments(thinned)
-    mask[positions] &= np.isin(segment.ids[positions], left)
+    mask[positions] &= np.isin(segment.ids_at(positions), left)
     return mask
 
 
@@ -412,7 +439,7 @@ def _merged(
     addresses = [added["_rowaddr"].to_numpy()]
     for segment, mask in zip(tail, alive, strict=True):
         kept = np.flatnonzero(mask)
-        ids.append(segment.ids[kept])
+        ids.append(segment.ids_at(kept))
         codes.append(segment.layout.codes()[kept])
         addresses.append(segment.addresses(kept))
     every = np.concatenate(ids)
