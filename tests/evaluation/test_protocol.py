@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from spherequant.errors import ConfigError, InputError, LabelError, MissingDepen
 from spherequant.evaluation import average_precision, embeddings, evaluate
 from spherequant.evaluation.baselines import BASELINES
 from spherequant.images import make_split, open_source
+from spherequant.quantizer import Codebooks, Encoder
 
 KEYS = {
     "protocol",
@@ -266,6 +268,19 @@ def test_all_stands_for_every_baseline_and_files_hold_them(make_model, make_pict
         assert f"{figures['baselines'][name]:.3f}" in page
     for words in ("rotated", "local search", "iterative quantizer, asymmetric"):
         assert words in page
+
+
+def test_rabitq_is_in_the_report_of_a_longer_code(make_model, make_pictures, tmp_path):
+    faiss = pytest.importorskip("faiss", reason="faiss-cpu is not installed")
+    faiss.omp_set_num_threads(1)
+    model = make_model()
+    codewords = np.random.default_rng(0).normal(0, 0.2, (9, 256, model.encoder.codebooks.dim))
+    longer = replace(model, encoder=Encoder(Codebooks(codewords), model.encoder.target))
+    report = evaluate(longer, make_pictures(), baselines=["rabitq"], examples=0, out=tmp_path)
+    figures = report.to_dict()
+    assert figures["bits"] == 72
+    assert 0 < figures["baselines"]["rabitq"] <= 1
+    assert "FAISS RaBitQ" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_baselines_without_faiss_fail_before_any_work(make_model, make_pictures, monkeypatch):

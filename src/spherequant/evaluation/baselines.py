@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 CODEBOOK_BASELINES = ("pq", "opq", "rq", "lsq")
 BASELINES = (*CODEBOOK_BASELINES, "itq", "itq_asymmetric", "rabitq")
-DEFAULT_BASELINES = ("pq", "rq")  # OPQ and LSQ learn for minutes where these take seconds
+DEFAULT_BASELINES = ("pq", "rq")  # OPQ and LSQ take longest to learn
 N_CODEWORDS = 256
 PURPOSE = "Comparing with baselines"  # what FAISS is needed for
 
@@ -74,7 +74,7 @@ def check_baseline(name: str, bits: int, dim: int, training_count: int) -> None:
             raise ConfigError(
                 f"FAISS {faiss.__version__} has no RaBitQ: upgrade with pip install -U faiss-cpu"
             )
-        least = bits - FACTOR_BITS
+        least = min(dim, bits - FACTOR_BITS)
         what = f"{least} principal components"
     else:
         if bits > dim:

@@ -111,7 +111,7 @@ def rabitq_ranker(
 
     Args:
         faiss: the module.
-        training_ND: float32 [T, D], at least ``bits - 64`` rows.
+        training_ND: float32 [T, D], at least ``min(D, bits - 64)`` rows.
         database_ND: float32 [N, D].
         queries_QD: float32 [Q, D]; they are not quantized.
         bits: of a whole item, a multiple of 8 above 64.
