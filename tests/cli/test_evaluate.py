@@ -1,6 +1,9 @@
 """``spherequant evaluate``."""
 
 import json
+import re
+
+import pytest
 
 KEYS = {
     "protocol",
@@ -73,6 +76,21 @@ def test_without_labels_there_is_nothing_to_judge_by(trained, photos, spherequan
     result = spherequant("evaluate", trained.path, photos, "--labels", "none", code=1)
     assert "evaluation needs labels" in result.stderr
     assert "labels.csv" in result.stderr
+
+
+def test_baselines_are_chosen_by_name(trained, photos, spherequant, spherequant_json):
+    pytest.importorskip("faiss", reason="faiss-cpu is not installed")
+    ask = ("evaluate", trained.path, photos, "--baseline", "itq", "--baseline", "rabitq")
+    value = spherequant_json(*ask, "--baselines", "--baseline", "rq")
+    assert list(value["baselines"]) == ["pq", "rq", "itq", "rabitq"]
+    told = spherequant(*ask)
+    assert re.search(r"^mAP FAISS rabitq +-$", told.stdout, re.MULTILINE)
+    assert "No baseline itq: ITQ makes one bit of each principal component" in told.stderr
+
+
+def test_an_unknown_baseline_is_refused_with_the_names(trained, photos, spherequant):
+    result = spherequant("evaluate", trained.path, photos, "--baseline", "sq", code=1)
+    assert "unknown baseline 'sq'; there are pq, opq," in result.stderr
 
 
 def test_a_protocol_that_does_not_fit_is_explained(trained, photos, spherequant):

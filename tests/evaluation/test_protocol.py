@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from spherequant.errors import ConfigError, InputError, LabelError, MissingDependencyError
 from spherequant.evaluation import average_precision, embeddings, evaluate
+from spherequant.evaluation.baselines import BASELINES
 from spherequant.images import make_split, open_source
+from spherequant.quantizer import Codebooks, Encoder
 
 KEYS = {
     "protocol",
@@ -231,7 +235,52 @@ def test_too_few_training_images_for_baselines_are_a_warning(make_model, make_pi
     pytest.importorskip("faiss", reason="faiss-cpu is not installed")
     figures = evaluate(make_model(), make_pictures(), baselines=True, examples=0).to_dict()
     assert figures["baselines"] == {"pq": None, "rq": None}
-    assert "at least 256 training images" in figures["warnings"][0]
+    (warning,) = figures["warnings"]
+    assert warning.startswith("No baseline pq, rq: 90 training vectors: FAISS needs at least 256")
+
+
+def test_a_baseline_that_does_not_fit_the_length_is_left_out_with_its_reason(
+    make_model, make_pictures
+):
+    faiss = pytest.importorskip("faiss", reason="faiss-cpu is not installed")
+    faiss.omp_set_num_threads(1)
+    report = evaluate(make_model(), make_pictures(), baselines=["itq", "rabitq"], examples=0)
+    figures = report.to_dict()
+    assert figures["bits"] <= 64
+    assert figures["baselines"].keys() == {"itq", "rabitq"}
+    assert figures["baselines"]["rabitq"] is None
+    assert any("No baseline rabitq: RaBitQ stores two floats" in w for w in figures["warnings"])
+
+
+def test_all_stands_for_every_baseline_and_files_hold_them(make_model, make_pictures, tmp_path):
+    faiss = pytest.importorskip("faiss", reason="faiss-cpu is not installed")
+    faiss.omp_set_num_threads(1)
+    pictures = make_pictures(per_class=70)
+    figures = evaluate(make_model(), pictures, baselines="all", examples=0, out=tmp_path).to_dict()
+    assert tuple(figures["baselines"]) == BASELINES
+    assert [name for name, value in figures["baselines"].items() if value is None] == ["rabitq"]
+    stored = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert stored["baselines"] == figures["baselines"]
+    columns = (tmp_path / "queries.csv").read_text(encoding="utf-8").splitlines()[0].split(",")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for name in BASELINES[:-1]:
+        assert f"{name}_ap" in columns
+        assert f"{figures['baselines'][name]:.3f}" in page
+    for words in ("rotated", "local search", "iterative quantizer, asymmetric"):
+        assert words in page
+
+
+def test_rabitq_is_in_the_report_of_a_longer_code(make_model, make_pictures, tmp_path):
+    faiss = pytest.importorskip("faiss", reason="faiss-cpu is not installed")
+    faiss.omp_set_num_threads(1)
+    model = make_model()
+    codewords = np.random.default_rng(0).normal(0, 0.2, (9, 256, model.encoder.codebooks.dim))
+    longer = replace(model, encoder=Encoder(Codebooks(codewords), model.encoder.target))
+    report = evaluate(longer, make_pictures(), baselines=["rabitq"], examples=0, out=tmp_path)
+    figures = report.to_dict()
+    assert figures["bits"] == 72
+    assert 0 < figures["baselines"]["rabitq"] <= 1
+    assert "FAISS RaBitQ" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_baselines_without_faiss_fail_before_any_work(make_model, make_pictures, monkeypatch):
@@ -243,8 +292,8 @@ def test_baselines_without_faiss_fail_before_any_work(make_model, make_pictures,
 
 
 def test_unknown_names_are_refused(make_model, make_pictures):
-    with pytest.raises(ConfigError, match="unknown baseline 'opq'"):
-        evaluate(make_model(), make_pictures(), baselines=["opq"])
+    with pytest.raises(ConfigError, match="unknown baseline 'sq'"):
+        evaluate(make_model(), make_pictures(), baselines=["pq", "sq"])
     with pytest.raises(ConfigError, match="holdout"):
         evaluate(make_model(), make_pictures(), "holdou")
 

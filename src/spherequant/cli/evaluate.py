@@ -46,8 +46,23 @@ def evaluate(  # noqa: PLR0913 - one parameter for each option of the shell
     ] = "holdout",
     baselines: Annotated[
         bool,
-        typer.Option("--baselines", help="Compare with FAISS's quantizers on the same embeddings."),
+        typer.Option(
+            "--baselines", help="Compare with FAISS's PQ and RQ codes of the same embeddings."
+        ),
     ] = False,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--baseline",
+            metavar="NAME",
+            help=(
+                "Compare with this one: pq, opq, rq, lsq, itq, itq_asymmetric, rabitq or all; may "
+                "be repeated. ITQ needs at least as many dimensions as bits, RaBitQ more than 64 "
+                "bits; else the figure is -."
+            ),
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="REPORT_DIR", help="Write report.json, report.html there."),
@@ -67,6 +82,7 @@ def evaluate(  # noqa: PLR0913 - one parameter for each option of the shell
     predicted class as the whole code, and the centre of the predicted class.
     """
     from spherequant.evaluation import evaluate as measure
+    from spherequant.evaluation.baselines import DEFAULT_BASELINES
     from spherequant.images import open_source
     from spherequant.training import Model
 
@@ -79,7 +95,7 @@ def evaluate(  # noqa: PLR0913 - one parameter for each option of the shell
                 loaded,
                 opened,
                 protocol,
-                baselines,
+                [*(DEFAULT_BASELINES if baselines else ()), *(baseline or ())],
                 out=out,
                 split_seed=split_seed,
                 limits=limits,

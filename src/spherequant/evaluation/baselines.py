@@ -1,10 +1,13 @@
-"""FAISS's unsupervised quantizers on the same embeddings, at the same number of bits.
+"""FAISS's unsupervised quantizers on the same embeddings, at the same number of bytes an item.
 
-Product quantization (PQ; Jégou et al., TPAMI 2011), residual quantization (RQ; Chen et al., Sensors
-2010, with FAISS's beam search) and local search quantization (LSQ; Martinez et al., ECCV 2018),
-with FAISS's own settings. All three reconstruct an item as a sum of M codewords (a product
-quantizer's are zero outside their part of the vector), so each becomes a `Codebooks` and its codes
-are ranked exactly as ours are: asymmetrically, by inner product.
+Quantizers that reconstruct an item as a sum of M codewords: product quantization (PQ; Jégou et al.,
+TPAMI 2011), the same after a learned rotation (OPQ; Ge et al., TPAMI 2014), residual quantization
+(RQ; Chen et al., Sensors 2010, with FAISS's beam search) and local search quantization (LSQ;
+Martinez et al., ECCV 2018), with FAISS's own settings. A product quantizer's codewords are zero
+outside their part of the vector, and a rotation is undone in the codewords, so each becomes a
+`Codebooks` and its codes are ranked exactly as ours are: asymmetrically, by inner product.
+
+Binary codes, iterative quantization (ITQ) and RaBitQ, are in `binary_baselines`.
 """
 
 from __future__ import annotations
@@ -14,6 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spherequant.errors import ConfigError, InputError
+from spherequant.evaluation.binary_baselines import (
+    FACTOR_BITS,
+    rabitq_ranker,
+    sign_ranker,
+)
 from spherequant.evaluation.rankings import CHUNK_ITEMS, CodeRanker, rank_queries
 from spherequant.quantizer import Codebooks
 
@@ -22,12 +30,64 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from spherequant.evaluation.rankings import Ranked, Relevance
+    from spherequant.evaluation.rankings import Ranked, Ranker, Relevance
 
-BASELINES = ("pq", "rq", "lsq")
-DEFAULT_BASELINES = ("pq", "rq")  # LSQ learns for minutes where these take seconds
+CODEBOOK_BASELINES = ("pq", "opq", "rq", "lsq")
+BASELINES = (*CODEBOOK_BASELINES, "itq", "itq_asymmetric", "rabitq")
+DEFAULT_BASELINES = ("pq", "rq")  # OPQ and LSQ take longest to learn
 N_CODEWORDS = 256
 PURPOSE = "Comparing with baselines"  # what FAISS is needed for
+
+
+def check_baseline(name: str, bits: int, dim: int, training_count: int) -> None:
+    """Refuse a baseline that cannot be learned at this length from these embeddings.
+
+    Args:
+        name: one of `BASELINES`.
+        bits: code length.
+        dim: D of the embeddings.
+        training_count: embeddings to learn from.
+
+    Raises:
+        ConfigError: another name, bits that are no multiple of 8, more bits than dimensions for
+            ITQ, too few bits for RaBitQ, or a FAISS without it.
+        InputError: too few training vectors.
+        MissingDependencyError: faiss is not installed.
+    """
+    from spherequant.index.faiss_files import require_faiss
+
+    faiss = require_faiss(PURPOSE)
+    if name not in BASELINES or bits % 8 or bits < 8:
+        raise ConfigError(
+            f"baseline {name!r} of {bits} bits: names are {', '.join(BASELINES)}, bits a multiple "
+            "of 8"
+        )
+    if name in CODEBOOK_BASELINES:
+        least, what = N_CODEWORDS, f"{N_CODEWORDS} codewords a codebook"
+    elif name == "rabitq":
+        if bits <= FACTOR_BITS:
+            raise ConfigError(
+                f"RaBitQ stores two floats, {FACTOR_BITS} bits, beside the signs of an item: codes "
+                f"of {bits} bits have no room for signs, those of {FACTOR_BITS + 8} or more have"
+            )
+        if not hasattr(faiss, "IndexRaBitQ"):
+            raise ConfigError(
+                f"FAISS {faiss.__version__} has no RaBitQ: upgrade with pip install -U faiss-cpu"
+            )
+        least = min(dim, bits - FACTOR_BITS)
+        what = f"{least} principal components"
+    else:
+        if bits > dim:
+            raise ConfigError(
+                f"ITQ makes one bit of each principal component: embeddings of {dim} dimensions "
+                f"give at most {dim} bits, not {bits}"
+            )
+        least, what = bits, f"{bits} principal components"
+    if training_count < least:
+        raise InputError(
+            f"{training_count} training vectors: FAISS needs at least {least} of them to learn "
+            f"{what}"
+        )
 
 
 def learn_baseline(
@@ -41,15 +101,15 @@ def learn_baseline(
     """Learn one of FAISS's quantizers and encode a database with it.
 
     Args:
-        name: ``pq``, ``rq`` or ``lsq``.
+        name: one of `CODEBOOK_BASELINES`.
         training_ND: float32 [T, D], at least 256 rows.
         database_ND: float32 [N, D].
         bits: a multiple of 8: M codebooks of 256 codewords.
         seed: of the clustering. Equal seeds give equal codes on one machine with one thread count.
 
     Returns:
-        The codebooks, and codes uint8 [N, M]. Where M does not divide D, ``pq`` works on vectors
-        padded with zeros to the next multiple.
+        The codebooks, and codes uint8 [N, M]. Where M does not divide D, ``pq`` and ``opq`` work on
+        vectors padded with zeros to the next multiple.
 
     Raises:
         ConfigError: another name, or bits that are no multiple of 8.
@@ -59,27 +119,30 @@ def learn_baseline(
     from spherequant.index.faiss_files import require_faiss
 
     faiss = require_faiss(PURPOSE)
-    n_codebooks, rest = divmod(bits, 8)
-    if name not in BASELINES or rest or n_codebooks < 1:
-        raise ConfigError(
-            f"baseline {name!r} of {bits} bits: names are {', '.join(BASELINES)}, bits a multiple "
-            "of 8"
-        )
-    if len(training_ND) < N_CODEWORDS:
-        raise InputError(
-            f"{len(training_ND)} training vectors: FAISS needs at least {N_CODEWORDS} of them to "
-            "learn 256 codewords a codebook"
-        )
     dim = training_ND.shape[1]
-    padding = ((0, 0), (0, -dim % n_codebooks if name == "pq" else 0))
-    quantizer = _new_quantizer(faiss, name, dim + padding[1][1], n_codebooks, seed)
-    quantizer.train(np.pad(training_ND, padding))
+    check_baseline(name, bits, dim, len(training_ND))
+    if name not in CODEBOOK_BASELINES:
+        raise ConfigError(f"{name!r} has no codebooks; {', '.join(CODEBOOK_BASELINES)} have")
+    n_codebooks = bits // 8
+    in_parts = name in {"pq", "opq"}
+    padding = ((0, 0), (0, -dim % n_codebooks if in_parts else 0))
+    training_ND = np.pad(training_ND, padding)
+    rotation = _learn_rotation(faiss, training_ND, n_codebooks, seed) if name == "opq" else None
+    quantizer = _new_quantizer(faiss, name, training_ND.shape[1], n_codebooks, seed)
+    quantizer.train(training_ND if rotation is None else rotation.apply(training_ND))
     codes_NM = np.empty((len(database_ND), n_codebooks), dtype=np.uint8)
     for start in range(0, len(database_ND), CHUNK_ITEMS):
         rows = slice(start, start + CHUNK_ITEMS)
+        chunk_ND = np.pad(database_ND[rows], padding)
         # 8-bit codes pack as the M bytes in order
-        codes_NM[rows] = quantizer.compute_codes(np.pad(database_ND[rows], padding))
+        codes_NM[rows] = quantizer.compute_codes(
+            chunk_ND if rotation is None else rotation.apply(chunk_ND)
+        )
     array_MKD = _codewords(faiss, name, quantizer, n_codebooks)
+    if rotation is not None:
+        # an item is coded as y = R x, so a codeword c of y is R^T c in the space of x
+        matrix_DD = faiss.vector_to_array(rotation.A).reshape(quantizer.d, quantizer.d)
+        array_MKD = array_MKD @ matrix_DD
     return Codebooks(np.ascontiguousarray(array_MKD[:, :, :dim])), codes_NM
 
 
@@ -109,7 +172,7 @@ def rank_baselines(  # noqa: PLR0913 - options after the data are by name only
         queries_QD: float32 [Q, D], unit rows.
         relevance: of these queries and this database.
         bits: code length.
-        names: which quantizers.
+        names: which of `BASELINES`.
         at: R of the average precision; None means all.
         ranks: int64 [P], where expected hits are kept; None keeps none.
         seed: of the clustering.
@@ -120,15 +183,15 @@ def rank_baselines(  # noqa: PLR0913 - options after the data are by name only
         The measured ranking of each name.
 
     Raises:
-        ConfigError: an unknown name, or bits that are no multiple of 8.
-        InputError: fewer than 256 training rows.
+        ConfigError: an unknown name, or a length that the baseline cannot have (`check_baseline`).
+        InputError: too few training rows.
         MissingDependencyError: faiss is not installed.
     """
     kept_ranks = np.zeros(0, dtype=np.int64) if ranks is None else ranks
     measured = {}
     for name in names:
-        codebooks, codes_NM = learn_baseline(name, training_ND, database_ND, bits, seed=seed)
-        ranker = CodeRanker(codebooks, codes_NM, queries_QD, every_measure=False)
+        check_baseline(name, bits, training_ND.shape[1], len(training_ND))
+        ranker = _learn_ranker(name, training_ND, database_ND, queries_QD, bits, seed)
 
         def tick_named(done: int, total: int, name: str = name) -> None:
             if tick is not None:
@@ -140,12 +203,51 @@ def rank_baselines(  # noqa: PLR0913 - options after the data are by name only
     return measured
 
 
+def _learn_ranker(
+    name: str,
+    training_ND: NDArray[np.float32],
+    database_ND: NDArray[np.float32],
+    queries_QD: NDArray[np.float32],
+    bits: int,
+    seed: int,
+) -> Ranker:
+    """Learn a baseline, encode the database, and rank it as the method does."""
+    from spherequant.index.faiss_files import require_faiss
+
+    if name in CODEBOOK_BASELINES:
+        codebooks, codes_NM = learn_baseline(name, training_ND, database_ND, bits, seed=seed)
+        return CodeRanker(codebooks, codes_NM, queries_QD, every_measure=False)
+    faiss = require_faiss(PURPOSE)
+    if name == "rabitq":
+        return rabitq_ranker(faiss, training_ND, database_ND, queries_QD, bits, seed)
+    asymmetric = name == "itq_asymmetric"
+    return sign_ranker(
+        faiss, training_ND, database_ND, queries_QD, bits, seed, asymmetric=asymmetric
+    )
+
+
+def _learn_rotation(
+    faiss: Any, training_ND: NDArray[np.float32], n_codebooks: int, seed: int
+) -> Any:
+    """The rotation of OPQ, a ``faiss.OPQMatrix``: orthogonal, D of training_ND to D dimensions."""
+    dim = training_ND.shape[1]
+    rotation = faiss.OPQMatrix(dim, n_codebooks)
+    start = faiss.RandomRotationMatrix(dim, dim)
+    start.init(seed)
+    rotation.A = start.A  # where it starts from; FAISS's own start has a fixed seed
+    quantizer = _new_quantizer(faiss, "pq", dim, n_codebooks, seed)
+    rotation.pq = quantizer
+    rotation.train(training_ND)
+    rotation.pq = None  # FAISS does not own it
+    return rotation
+
+
 def _new_quantizer(faiss: Any, name: str, dim: int, n_codebooks: int, seed: int) -> Any:
     if name == "lsq":
         local_search = faiss.LocalSearchQuantizer(dim, n_codebooks, 8)
         local_search.random_seed = seed
         return local_search
-    kind = faiss.ProductQuantizer if name == "pq" else faiss.ResidualQuantizer
+    kind = faiss.ResidualQuantizer if name == "rq" else faiss.ProductQuantizer
     quantizer = kind(dim, n_codebooks, 8)
     quantizer.cp.seed = seed
     quantizer.cp.min_points_per_centroid = 1  # FAISS prints its hint about few points to stderr
@@ -155,7 +257,7 @@ def _new_quantizer(faiss: Any, name: str, dim: int, n_codebooks: int, seed: int)
 def _codewords(faiss: Any, name: str, quantizer: Any, n_codebooks: int) -> NDArray[np.float32]:
     """Codewords as whole vectors; float32 [M, 256, D]."""
     dim = quantizer.d
-    if name != "pq":
+    if name in {"rq", "lsq"}:
         codewords = faiss.vector_to_array(quantizer.codebooks)
         return np.asarray(codewords, dtype=np.float32).reshape(n_codebooks, N_CODEWORDS, dim)
     part = dim // n_codebooks

@@ -54,9 +54,25 @@ _MEANINGS: Mapping[str, tuple[str, str]] = {
         "FAISS residual quantizer",
         "The same bits, learned without labels on these embeddings.",
     ),
+    "opq": (
+        "FAISS product quantizer, rotated",
+        "The same bits, learned without labels on these embeddings, after a learned rotation.",
+    ),
     "lsq": (
         "FAISS local search quantizer",
         "The same bits, learned without labels on these embeddings.",
+    ),
+    "itq": (
+        "FAISS iterative quantizer",
+        "The same bits, each the sign of a rotated direction; query and item by Hamming distance.",
+    ),
+    "itq_asymmetric": (
+        "FAISS iterative quantizer, asymmetric",
+        "The same binary codes, by the inner product of a float query and an item's signs.",
+    ),
+    "rabitq": (
+        "FAISS RaBitQ",
+        "The same bits: 64 for two floats an item, the others signs of rotated directions.",
     ),
 }
 _PLOTTED = ("codes", "float", "class_centre", "rq")

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from spherequant.errors import ConfigError, LabelError
+from spherequant.errors import ConfigError, InputError, LabelError
 from spherequant.evaluation.baselines import (
     BASELINES,
     DEFAULT_BASELINES,
-    N_CODEWORDS,
     PURPOSE,
+    check_baseline,
     rank_baselines,
 )
 from spherequant.evaluation.embeddings import embed_split
@@ -73,7 +73,9 @@ def evaluate(  # noqa: PLR0913 - options after the first four are by name only
         source: a folder, archive, known set, `Source`, or re-iterable of (key, image, labels).
         protocol: which images are queries and which the database.
         baselines: True compares with FAISS's PQ and RQ on the same embeddings, learned from the
-            protocol's training images; names (``pq``, ``rq``, ``lsq``) choose.
+            protocol's training images; names (``pq``, ``opq``, ``rq``, ``lsq``, ``itq``,
+            ``itq_asymmetric``, ``rabitq``) choose, ``all`` among them takes every one. One that
+            cannot be learned at the model's length is None, with a warning that says why.
         out: directory for report.json, report.html and queries.csv; None writes nothing.
         labels: where labels come from: ``auto``, ``folders`` or ``csv``.
         split_seed: of the split; None takes the model's own, so that training images stay apart.
@@ -218,10 +220,15 @@ def _silent(_stage: str, _done: int, _total: int) -> None:
 def _baseline_names(baselines: bool | Sequence[str]) -> tuple[str, ...]:
     if not baselines:
         return ()
-    names = DEFAULT_BASELINES if baselines is True else tuple(baselines)
-    unknown = [name for name in names if name not in BASELINES]
+    asked = (baselines,) if isinstance(baselines, str) else baselines
+    names = DEFAULT_BASELINES if asked is True else tuple(dict.fromkeys(asked))
+    unknown = [name for name in names if name not in (*BASELINES, "all")]
     if unknown:
-        raise ConfigError(f"unknown baseline {unknown[0]!r}; there are {', '.join(BASELINES)}")
+        raise ConfigError(
+            f"unknown baseline {unknown[0]!r}; there are {', '.join(BASELINES)}, and all"
+        )
+    if "all" in names:
+        names = BASELINES
     from spherequant.index.faiss_files import require_faiss
 
     require_faiss(PURPOSE)  # now, not after the images have been embedded
@@ -274,19 +281,21 @@ def _rank_baselines(
 ) -> dict[str, Ranked]:
     if not names:
         return {}
-    if len(collection.training) < N_CODEWORDS:
-        warnings.append(
-            f"No baselines: FAISS needs at least {N_CODEWORDS} training images to learn codebooks "
-            f"of {N_CODEWORDS} codewords, and the protocol has {len(collection.training)}."
-        )
-        return {}
+    left_out: dict[str, list[str]] = {}  # names by the reason
+    for name in names:
+        try:
+            check_baseline(name, bits, collection.database.shape[1], len(collection.training))
+        except (ConfigError, InputError) as error:
+            left_out.setdefault(str(error), []).append(name)
+    warnings += [f"No baseline {', '.join(them)}: {why}." for why, them in left_out.items()]
+    without = {name for them in left_out.values() for name in them}
     return rank_baselines(
         collection.training,
         collection.database,
         collection.queries,
         collection.relevance,
         bits,
-        names=names,
+        names=[name for name in names if name not in without],
         at=settings.at,
         ranks=settings.ranks,
         seed=settings.seed,
