@@ -13,7 +13,12 @@ from spherequant.quantizer import SphericalQuantizer, normalise_rows
 def test_estimator_conventions(clustered):
     x, y = clustered(100)
     quantizer = SphericalQuantizer(2, 8, random_state=0)
-    assert quantizer.get_params() == {"n_codebooks": 2, "n_codewords": 8, "random_state": 0}
+    assert quantizer.get_params() == {
+        "n_codebooks": 2,
+        "n_codewords": 8,
+        "sparsity": None,
+        "random_state": 0,
+    }
     assert clone(quantizer).set_params(n_codebooks=3).n_codebooks == 3
     assert not hasattr(quantizer, "codebooks_")
     for use in (quantizer.encode, quantizer.decode):
@@ -25,7 +30,12 @@ def test_estimator_conventions(clustered):
     assert "n_codebooks=2" in repr(quantizer)
 
 
-@parametrize_with_checks([SphericalQuantizer(2, 8, random_state=0)])
+@parametrize_with_checks(
+    [
+        SphericalQuantizer(2, 8, random_state=0),
+        SphericalQuantizer(2, 8, sparsity="S1", random_state=0),
+    ]
+)
 def test_scikit_learns_own_checks(estimator, check):
     if check.func.__name__ == "check_estimators_dtypes":
         pytest.skip("its data hold a row of zeros, which has no direction")
