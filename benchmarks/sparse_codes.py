@@ -3,8 +3,8 @@
     SPHEREQUANT_DATA=... python benchmarks/sparse_codes.py [--run cifar10-full-0/dsq-32]
 
 The network is one that benchmarks/cifar10_full.py trained (its folder below results/), with dense
-codebooks in the loop. On its embeddings of the training images codebooks are learned anew, dense and
-with the budgets S1 and S2: supervised, on the blended targets that the encoder makes with predicted
+codebooks in the loop. On its embeddings of the training images codebooks are learned anew, dense
+and with the budgets S1 and S2: supervised, on the targets that the encoder makes with predicted
 classes, and unsupervised, on the embeddings as they are, encoded as they are. The error is that of
 the queries' codes, which nothing was learned from. Figures go to docs/results.
 """

@@ -143,3 +143,14 @@ def test_rows_without_direction_are_refused(clustered):
         quantizer.encode(x[:, :5])
     with pytest.raises(InputError, match="0 sample"):
         SphericalQuantizer(1, 2).fit(x[:0])
+
+
+def test_sparse_codebooks(clustered):
+    x, y = clustered(800)
+    quantizer = SphericalQuantizer(3, 16, sparsity="S1", random_state=0).fit(x, y)
+    assert quantizer.codebooks_.nnz == 16 * 16
+    assert ((quantizer.decode(quantizer.encode(x)) - x) ** 2).sum(axis=1).mean() < 0.4
+    with pytest.raises(InputError, match="1 to 768 nonzeros"):
+        SphericalQuantizer(3, 16, sparsity=0).fit(x)
+    one_class = SphericalQuantizer(2, 8, sparsity=20, random_state=0).fit(x[:50], np.zeros(50))
+    assert one_class.codebooks_.nnz <= 20

@@ -153,4 +153,4 @@ def _on_support(problem: _Problem, start: torch.Tensor, support: torch.Tensor) -
         new_energy = (residual * scaled).sum(dim=0)
         direction = scaled + torch.where(energy > 0, new_energy / energy, 0.0) * direction
         energy = new_energy
-    return x
+    return torch.where(support, x, 0.0)  # never -0
