@@ -369,6 +369,8 @@ nb::tuple search(const std::vector<const Layout*>& layouts,
 }  // namespace
 
 NB_MODULE(_native, module) {
+  // What caches still hold when the interpreter ends is no leak.
+  nb::set_leak_warnings(false);
   module.doc() = "Kernels of spherequant, behind spherequant.quantizer and spherequant.index.";
   nb::class_<Columns>(module, "Columns")
       .def(nb::new_(&make_columns), nb::arg("y_KD"))

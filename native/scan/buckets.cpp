@@ -100,12 +100,14 @@ class BucketOrder {
   std::priority_queue<Place> frontier_;
 };
 
-// What things cost against one query's part in a flat scan of a block by many (measured on codes of
-// 4 and 8 bytes): to begin a bucket, to search one of its blocks, which memory did not foresee, and to
-// read a block that queries share.
-constexpr double kBeginCost = 4.0;
-constexpr double kBlockCost = 5.0;
-constexpr double kReadCost = 1.8;
+// What things take, in nanoseconds on one machine; only their proportions matter. A bucket has to be
+// found and its blocks fetched from where memory did not foresee; less than that on average, since
+// the threshold rises while buckets wait. In a flat scan of M codebooks a block
+// takes each query M times as long as one look-up of 64 items, and is read once for all queries.
+constexpr double kBucketTime = 8.0;
+constexpr double kBlockTime = 15.0;
+constexpr double kFlatTime = 1.2;  // times M
+constexpr double kReadTime = 2.2;  // times M
 // A bucket of this many blocks is scanned by itself; smaller ones are gathered.
 constexpr std::size_t kLargeBucket = 8;
 
@@ -191,8 +193,13 @@ class Visit {
   std::size_t size_ = 0;
 };
 
-double visit_cost(std::size_t begin, std::size_t end) {
-  return kBeginCost + kBlockCost * static_cast<double>((end - 1) / kBlock - begin / kBlock + 1);
+double visit_time(std::size_t begin, std::size_t end) {
+  return kBucketTime + kBlockTime * static_cast<double>((end - 1) / kBlock - begin / kBlock + 1);
+}
+
+double flat_time(const Layout& layout, std::size_t company) {
+  const double lookups = static_cast<double>(layout.n_blocks() * layout.n_codebooks());
+  return lookups * (kFlatTime + kReadTime / static_cast<double>(company));
 }
 
 // With one or two codebooks a bucket is a code: its items share one score, and come in the order of
@@ -230,15 +237,13 @@ bool search_buckets(Query& query, const Part& part, const SearchOptions& options
   const Layout& layout = *part.layout;
   if (!query.bounded() || options.scan == nullptr) return false;
   query.enter(layout);
-  const double limit =
-      options.route == Route::kBuckets
-          ? std::numeric_limits<double>::infinity()
-          : static_cast<double>(layout.n_blocks()) * (1.0 + kReadCost / static_cast<double>(company));
+  const double limit = options.route == Route::kBuckets ? std::numeric_limits<double>::infinity()
+                                                        : flat_time(layout, company);
   const Best before = query.best;
   BucketOrder order(query, layout);
   Visit visit(query, part, options.scan, scratch);
   Bucket bucket;
-  double cost = 0.0;
+  double time = 0.0;
   std::size_t seen = 0;
   const std::size_t wanted = std::max<std::size_t>(4 * options.k, layout.size() / 1024);
   while (seen < wanted && order.next(bucket)) {
@@ -248,16 +253,16 @@ bool search_buckets(Query& query, const Part& part, const SearchOptions& options
     visit.flush();
     query.best.settle();
     seen += bucket.end - bucket.begin;
-    cost += visit_cost(bucket.begin, bucket.end);
-    if (cost > limit) break;
+    time += visit_time(bucket.begin, bucket.end);
+    if (time > limit) break;
   }
   const auto threshold = [&] { return query.best.threshold(); };
   scratch.buckets.clear();
   const bool worth = order.rest(threshold, [&](const Bucket& b) {
     scratch.buckets.push_back({b.bound, static_cast<std::uint32_t>(b.begin),
                                static_cast<std::uint32_t>(b.end)});
-    cost += visit_cost(b.begin, b.end);
-    return cost <= limit;
+    time += visit_time(b.begin, b.end);
+    return time <= limit;
   });
   if (!worth) {
     const float reached = query.best.threshold();

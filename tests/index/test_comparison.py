@@ -11,12 +11,12 @@ from spherequant.index import comparison
 def test_faiss_gets_the_same_codes_and_finds_the_same(bits):
     pytest.importorskip("faiss", reason="compares with FAISS")
     collection = comparison.make_collection(3000, bits)
-    flat = comparison.ours(collection, bucketed=False)
+    flat = comparison.Ours(collection, bucketed=False)
     peer = comparison.faiss_pq(collection)
     comparison.check_same(flat, peer, collection, 20)
     assert np.array_equal(
         flat(collection.queries_QD, 20),
-        comparison.ours(collection, bucketed=True)(collection.queries_QD, 20),
+        comparison.Ours(collection, bucketed=True)(collection.queries_QD, 20),
     )
 
 
@@ -38,7 +38,7 @@ def test_clusters_share_codewords():
 
 def test_two_searches_that_differ_are_noticed():
     collection = comparison.make_collection(500, 16)
-    search = comparison.ours(collection, bucketed=False)
+    search = comparison.Ours(collection, bucketed=False)
     with pytest.raises(SpherequantError, match="other scores"):
         comparison.check_same(search, lambda q, k: search(-q, k), collection, 10)
 
@@ -56,7 +56,7 @@ def test_ratios_are_taken_repetition_by_repetition():
 
 def test_every_engine_is_timed_as_often():
     collection = comparison.make_collection(200, 8)
-    search = comparison.ours(collection, bucketed=False)
+    search = comparison.Ours(collection, bucketed=False)
     timings = comparison.time_searches({"a": search, "b": search}, collection, 5, 3)
     assert [(t.engine, t.batch, len(t.milliseconds)) for t in timings] == [
         ("a", 1, 3), ("a", 64, 3), ("b", 1, 3), ("b", 64, 3),

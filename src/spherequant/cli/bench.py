@@ -48,8 +48,8 @@ def _rows(items: int, bits: int, k: int, clusters: int, repetitions: int) -> lis
     from spherequant.index import comparison
 
     collection = comparison.make_collection(items, bits, clusters=clusters)
-    engines = {_OURS: comparison.ours(collection, bucketed=False)}
-    engines[f"{_OURS}, buckets"] = comparison.ours(collection, bucketed=True)
+    engines: dict[str, comparison.Search] = {_OURS: comparison.Ours(collection, bucketed=False)}
+    engines[f"{_OURS}, buckets"] = comparison.Ours(collection, bucketed=True)
     if comparison.installed("faiss"):
         engines["FAISS PQ"] = comparison.faiss_pq(collection)
         comparison.check_same(engines[_OURS], engines["FAISS PQ"], collection, min(k, items))

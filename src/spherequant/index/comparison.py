@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from spherequant.errors import InputError, SpherequantError
 from spherequant.index import scan
-from spherequant.index.faiss_files import require_faiss
+from spherequant.index.faiss_files import faiss_index, require_faiss
 from spherequant.quantizer import Codebooks
 
 Float32 = NDArray[np.float32]
@@ -38,12 +38,12 @@ FEWEST_FOR_SCANN = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """Synthetic codes and queries.
+    """Codes and queries.
 
     Attributes:
-        codebooks: of M codebooks, each of which spans dimensions of its own (a product quantizer).
+        codebooks: M codebooks.
         codes_NM: uint8 [N, M].
-        queries_QD: float32 [Q, D] unit vectors, each near an item.
+        queries_QD: float32 [Q, D] unit vectors; batches of ``BATCH`` are timed.
     """
 
     codebooks: Codebooks
@@ -102,31 +102,39 @@ def make_collection(n: int, bits: int, *, clusters: int = 0, seed: int = 0) -> C
     return Collection(codebooks, codes, queries)
 
 
-def ours(collection: Collection, *, bucketed: bool, route: scan.Route = "auto") -> Search:
-    """Our search on one thread, the query's table included."""
-    codebooks = collection.codebooks
-    layout = scan.build_layout(
-        lambda: [collection.codes_NM], len(collection.codes_NM), codebooks, bucketed=bucketed
-    )
-    parts = [scan.Part(layout)]
+class Ours:
+    """Our search on one thread, the query's table included: a ``Search``."""
 
-    def search(queries_BD: Float32, k: int) -> NDArray[np.int64]:
-        lut = codebooks.lookup_table(queries_BD)
-        return scan.top_k(parts, lut, k, threads=1, route=route)[1]
+    def __init__(
+        self, collection: Collection, *, bucketed: bool, route: scan.Route = "auto"
+    ) -> None:
+        codes = collection.codes_NM
+        self._codebooks = collection.codebooks
+        self._route: scan.Route = route
+        self._parts = [
+            scan.Part(
+                scan.build_layout(lambda: [codes], len(codes), self._codebooks, bucketed=bucketed)
+            )
+        ]
 
-    return search
+    def __call__(self, queries_BD: Float32, k: int) -> NDArray[np.int64]:
+        """The ids of the k best items for each query."""
+        lut = self._codebooks.lookup_table(queries_BD)
+        return scan.top_k(self._parts, lut, k, threads=1, route=self._route)[1]
+
+    def visited(self, queries_BD: Float32, k: int) -> float:
+        """The share of items whose codes are read, the mean over queries."""
+        lut = self._codebooks.lookup_table(queries_BD)
+        counts = scan.visited(self._parts, lut, k, self._route)
+        return float(counts.mean()) / len(self._parts[0].layout)
 
 
 def faiss_pq(collection: Collection) -> Search:
-    """FAISS's IndexPQ, 8 bits a codebook: exact on the same codes."""
-    faiss = _faiss()
-    m, _, d = collection.codebooks.array.shape
-    index = faiss.IndexPQ(d, m, 8, faiss.METRIC_INNER_PRODUCT)
-    own = d // m  # dimensions of each codebook; the others are zero
-    parts = [collection.codebooks.array[j, :, j * own : (j + 1) * own] for j in range(m)]
-    faiss.copy_array_to_vector(np.ascontiguousarray(parts).ravel(), index.pq.centroids)
-    index.is_trained = True
-    index.add_sa_codes(collection.codes_NM)
+    """FAISS's IndexPQ, 8 bits a codebook, over M copies of the query: exact on the same codes."""
+    _faiss()
+    index, inner = faiss_index(collection.codebooks, "lifted")
+    inner.add_sa_codes(collection.codes_NM)
+    index.ntotal = inner.ntotal
     return _of_faiss(index)
 
 
@@ -134,24 +142,28 @@ def faiss_fast_scan(collection: Collection) -> Search:
     """FAISS's IndexPQFastScan, 4 bits a codebook: approximate tables."""
     faiss = _faiss()
     m, _, d = collection.codebooks.array.shape
-    index = faiss.IndexPQFastScan(d, 2 * m, 4, faiss.METRIC_INNER_PRODUCT)
+    filled = -(-d // (2 * m)) * 2 * m - d  # zeros, where it cannot divide the dimensions
+    index = faiss.IndexPQFastScan(d + filled, 2 * m, 4, faiss.METRIC_INNER_PRODUCT)
     for part in collection.vectors():
+        padded = np.pad(part, ((0, 0), (0, filled)))
         if not index.is_trained:
-            index.train(part[:20_000])
-        index.add(part)
-    return _of_faiss(index)
+            index.train(padded[:20_000])
+        index.add(padded)
+    search = _of_faiss(index)
+    return lambda queries_BD, k: search(np.pad(queries_BD, ((0, 0), (0, filled))), k)
 
 
 def scann(collection: Collection) -> Search:
     """ScaNN's asymmetric hashing with tables of 16 entries in registers."""
     from scann import scann_ops_pybind
 
-    d = 4 * collection.codebooks.n_codebooks  # two dimensions a block of 4 bits
+    m = collection.codebooks.n_codebooks
+    d = collection.codebooks.dim // (2 * m) * 2 * m
     vectors = np.concatenate([part[:, :d] for part in collection.vectors()])
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     searcher = (
         scann_ops_pybind.builder(vectors, 10, "dot_product")
-        .score_ah(2, anisotropic_quantization_threshold=0.2, training_sample_size=50_000)
+        .score_ah(d // (2 * m), anisotropic_quantization_threshold=0.2, training_sample_size=50_000)
         .set_n_training_threads(1)
         .build()
     )

@@ -64,9 +64,7 @@ def write_faiss(
         SpherequantError: the file cannot be written.
     """
     faiss = require_faiss("Writing an index of FAISS")
-    books = _padded(codebooks)
-    inner = _residual(faiss, books) if kind == "residual" else _product(faiss, books)
-    index = inner if kind == "residual" else _tiled(faiss, inner, *books.shape[::2])
+    index, inner = faiss_index(codebooks, kind)
     whole = faiss.IndexIDMap(index)  # must be empty when it is made
     if len(codes_NM):
         inner.add_sa_codes(np.ascontiguousarray(codes_NM, np.uint8))
@@ -80,6 +78,21 @@ def write_faiss(
     except (RuntimeError, OSError) as error:
         unfinished.unlink(missing_ok=True)
         raise SpherequantError(f"cannot write {path}: {error}") from error
+
+
+def faiss_index(codebooks: Codebooks, kind: Kind) -> tuple[Any, Any]:
+    """An empty FAISS index of these codebooks, and the one inside that takes codes.
+
+    Raises:
+        MissingDependencyError: FAISS is not installed.
+    """
+    faiss = require_faiss("An index of FAISS")
+    books = _padded(codebooks)
+    if kind == "residual":
+        index = _residual(faiss, books)
+        return index, index
+    inner = _product(faiss, books)
+    return _tiled(faiss, inner, *books.shape[::2]), inner
 
 
 def read_faiss(

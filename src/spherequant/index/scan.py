@@ -197,17 +197,36 @@ def top_k(
     Returns:
         Scores float32 [Q, k] and ids int64 [Q, k], best first; past the end -inf and -1.
     """
+    scores, ids, _ = _search(
+        parts, lut_QMK, k, exclude, -np.inf if min_score is None else min_score, threads, route
+    )
+    return scores, ids
+
+
+def visited(parts: Sequence[Part], lut_QMK: Float32, k: int, route: Route = "auto") -> Words:
+    """How many items' codes :func:`top_k` reads for each query, uint64 [Q], on one thread."""
+    return _search(parts, lut_QMK, k, None, -np.inf, 1, route)[2]
+
+
+def _search(
+    parts: Sequence[Part],
+    lut_QMK: Float32,
+    k: int,
+    exclude: Int64 | None,
+    min_score: float,
+    threads: int | None,
+    route: Route,
+) -> tuple[Float32, Int64, Words]:
     layouts = [part.layout if part.allowed is None else part.allowed.layout for part in parts]
-    scores, ids, _ = _native.search(
+    return _native.search(
         layouts,
         [part.ids for part in parts],
         [None if part.allowed is None else part.allowed.slots for part in parts],
         np.ascontiguousarray(lut_QMK, np.float32),
         exclude,
         k,
-        -np.inf if min_score is None else min_score,
+        min_score,
         thread_count(threads),
         route,
         level(),
     )
-    return scores, ids
