@@ -14,17 +14,19 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 import results
 from spherequant import Model
 from spherequant.evaluation import Ranked, paired_bootstrap
-from spherequant.evaluation.embeddings import Collection
 from spherequant.evaluation.rankings import Relevance
 from spherequant.quantizer import Encoder, learn_codebooks
 from training_runs import RUNS, embedded, rank_floats, rank_with
+
+if TYPE_CHECKING:
+    from spherequant.evaluation.embeddings import Collection
 
 BUDGETS = (None, "S1", "S2")
 N_CODEWORDS = 256
@@ -129,8 +131,8 @@ def _record(
         f"The network stays as it was trained, with dense codebooks in the loop; codebooks of "
         f"{entries:,} values are learned on its embeddings of the training images. Queries were "
         f"not trained on; their error is of what the encoder aims at. {queries:,} queries, "
-        f"spread evenly over the protocol's, mAP@all, one seed ({options.seed}); the floats themselves "
-        f"reach {float_map:.4f}.",
+        f"spread evenly over the protocol's, mAP@all, one seed ({options.seed}); the floats "
+        f"themselves reach {float_map:.4f}.",
         [
             {
                 "caption": f"{options.bits} bits",
