@@ -94,8 +94,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for setting in dataclasses.fields(self):
-            if setting.name != "sparsity" or type(self.sparsity) is not int:  # a count or a name
-                self._check_type(setting.name, getattr(self, setting.name), type(setting.default))
+            wanted = (str, int) if setting.name == "sparsity" else (type(setting.default),)
+            self._check_type(setting.name, getattr(self, setting.name), wanted)
         if self.bits % 8 or not 8 <= self.bits <= 128:
             raise ConfigError(f"bits must be a multiple of 8 from 8 to 128, not {self.bits}")
         for name, choices in _CHOICES.items():
@@ -105,17 +105,18 @@ class TrainConfig:
             raise ConfigError(_unknown(self.protocol, PROTOCOLS, "a protocol"))
         if isinstance(self.sparsity, str) and self.sparsity not in ("none", *NAMED_BUDGETS):
             choices = ("none", *NAMED_BUDGETS)
-            raise ConfigError(_unknown(self.sparsity, choices, "a value of sparsity; or a count"))
+            raise ConfigError(
+                _unknown(self.sparsity, choices, "a budget of nonzeros (name or count)")
+            )
         self._check_ranges()
         if self.dim:  # 0 is replaced before anything is learned
             self.nonzero_budget(self.dim)
 
-    def _check_type(self, name: str, value: object, wanted: type) -> None:
-        fits = type(value) is wanted or (wanted is float and type(value) is int)
+    def _check_type(self, name: str, value: object, wanted: tuple[type, ...]) -> None:
+        fits = type(value) in wanted or (wanted == (float,) and type(value) is int)
         if not fits:
-            raise ConfigError(
-                f"{name} must be {wanted.__name__}, not {type(value).__name__}: {value!r}"
-            )
+            types = " or ".join(kind.__name__ for kind in wanted)
+            raise ConfigError(f"{name} must be {types}, not {type(value).__name__}: {value!r}")
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{name} must be a finite number, not {value}")
 
