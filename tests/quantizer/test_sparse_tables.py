@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spherequant import _native
-from spherequant.quantizer import Codebooks, codebooks
+from spherequant.quantizer import Codebooks, sparse_tables
 
 LEVELS = _native.encoding_levels()
 
@@ -95,7 +95,7 @@ def test_a_look_up_table_is_the_same_either_way(share, queries, monkeypatch):
     array = sparse_rows(3 * 20, 32, share, rng).reshape(3, 20, 32)
     q = rng.normal(size=(queries, 32)).astype(np.float32)
     table = Codebooks(array).lookup_table(q)
-    monkeypatch.setattr(codebooks, "_MAX_SPARSE_DIM", 0)
+    monkeypatch.setattr(sparse_tables, "MAX_DIM", 0)
     assert Codebooks(array).lookup_table(q).tobytes() == table.tobytes()
 
 
@@ -119,3 +119,11 @@ def test_values_too_small_for_a_sparse_product_are_multiplied_in_full():
     q[:, 1] = 1
     table = Codebooks(array).lookup_table(q)
     assert not np.signbit(table).any()
+
+
+def test_one_query_alone_waits_for_codebooks_that_are_far():
+    near, far = np.zeros((4, 256, 512), np.float32), np.zeros((4, 256, 513), np.float32)
+    assert not sparse_tables.pays(near, near.size // 4, 1)
+    assert sparse_tables.pays(far, far.size // 4, 1)
+    assert not sparse_tables.pays(far, far.size // 4, 2)
+    assert not sparse_tables.pays(np.zeros((1, 1, 65_537), np.float32), 0, 1)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from spherequant import _native
 from spherequant.errors import FormatError, InputError
-from spherequant.quantizer import sparse_storage, storage
+from spherequant.quantizer import sparse_storage, sparse_tables, storage
 from spherequant.quantizer.vectors import (
     FloatArray,
     as_rows,
@@ -22,13 +22,6 @@ if TYPE_CHECKING:
 
 MAX_CODEBOOKS = 16
 MAX_CODEWORDS = 256
-
-# Up to these shares of nonzeros a sparse product is quicker.
-_SPARSE_SHARE = 1 / 4
-_SPARSE_SHARE_OF_FEW = 1 / 8
-_MANY_QUERIES = 16
-_NEAR_BYTES = 1 << 21
-_MAX_SPARSE_DIM = 1 << 16  # dimensions are numbered in 16 bits
 
 # How codebooks are encoded with unless an Encoder says otherwise.
 DEFAULT_BEAM = 16
@@ -168,12 +161,7 @@ class Codebooks:
 
         Also None where the sign of a zero could be another: see ``native/sparse.h``.
         """
-        # benchmarks/sparse_tables.py: many queries fill registers, few wait for gathered values,
-        # and one waits longer for columns that no cache near the processor holds.
-        many = len(q_QD) >= _MANY_QUERIES
-        far = len(q_QD) == 1 and self._array.nbytes > _NEAR_BYTES
-        share = _SPARSE_SHARE if many or far else _SPARSE_SHARE_OF_FEW
-        if self.nnz > share * self._array.size or self.dim > _MAX_SPARSE_DIM:
+        if not sparse_tables.pays(self._array, self.nnz, len(q_QD)):
             return None
         if self._sparse is None:
             self._sparse = _native.SparseColumns(self._array.reshape(-1, self.dim))
