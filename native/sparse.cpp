@@ -1,7 +1,7 @@
 #include "sparse.h"
 
 #include <algorithm>
-#include <cmath>
+#include <bit>
 #include <limits>
 #include <memory>
 #include <numeric>
@@ -11,17 +11,19 @@
 namespace spherequant {
 namespace {
 
-constexpr float kNone = std::numeric_limits<float>::infinity();
 constexpr double kLeastProduct = 0x1p-101;
 
-// The least magnitude that is not zero.
+// The least magnitude that is not zero; infinity where all are zero.
 float least_magnitude(const float* values, std::size_t n) {
-  float least = kNone;
+  // Magnitudes are ordered as their bits are. Less 1, those of zero become the greatest number.
+  std::uint32_t least = std::numeric_limits<std::uint32_t>::max();
   for (std::size_t i = 0; i < n; ++i) {
-    const float magnitude = std::fabs(values[i]);
-    least = std::min(least, magnitude > 0 ? magnitude : kNone);
+    least = std::min(least, (std::bit_cast<std::uint32_t>(values[i]) & 0x7FFFFFFFU) - 1);
   }
-  return least;
+  if (least == std::numeric_limits<std::uint32_t>::max()) {
+    return std::numeric_limits<float>::infinity();
+  }
+  return std::bit_cast<float>(least + 1);
 }
 
 }  // namespace
