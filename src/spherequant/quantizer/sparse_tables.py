@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 # What is quicker was measured by benchmarks/sparse_tables.py. Many queries fill registers; few wait
 # for gathered values; and one waits longer for columns that no cache near the processor holds.
-_SHARE_FOR_MANY = 1 / 4
+_SHARE_FOR_MANY = 1 / 3
 _SHARE_FOR_FEW = 1 / 8
 _MANY_QUERIES = 16
 _NEAR_BYTES = 1 << 21
