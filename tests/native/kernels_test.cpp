@@ -55,7 +55,7 @@ std::unique_ptr<Layout> lay_out(const std::vector<std::uint8_t>& codes, std::siz
 }
 
 void check_sparse(std::mt19937& random) {
-  const std::size_t n = 1 + random() % 150, k = 1 + random() % 600, d = 1 + random() % 70;
+  const std::size_t n = 1 + random() % 80, k = 1 + random() % 300, d = 1 + random() % 24;
   std::normal_distribution<float> normal;
   std::vector<float> x(n * d), y(k * d), out(n * k);
   for (float& value : x) value = normal(random);
