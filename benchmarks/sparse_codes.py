@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import time
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -39,7 +38,6 @@ class Learned(NamedTuple):
     error: float
     ranked: Ranked
     distinct: int
-    seconds: float
 
 
 def with_queries(data: Collection, count: int) -> Collection:
@@ -73,11 +71,9 @@ def main() -> None:
         u_ND = data.training if towards is None else towards.target(data.training)
         held_out = data.queries if towards is None else towards.target(data.queries)
         for budget in BUDGETS:
-            begun = time.perf_counter()
             codebooks = learn_codebooks(
                 u_ND, options.bits // 8, N_CODEWORDS, seed=options.seed, sparsity=budget
             )
-            seconds = time.perf_counter() - begun
             encoder = Encoder(codebooks, towards)
             decoded = codebooks.decode(encoder.encode(data.queries)).astype(np.float64)
             codes = encoder.encode(data.database)
@@ -86,7 +82,6 @@ def main() -> None:
                 float(((decoded - held_out) ** 2).sum(axis=1).mean()),
                 rank_with(codebooks, codes, data),
                 len(np.unique(codes, axis=0)),
-                seconds,
             )
             found[kind, budget or "dense"] = one
             print(kind, budget, *one[:2], one.ranked.ap.mean(), *one[3:], flush=True)
@@ -109,7 +104,6 @@ def _record(
             f"{one.error:.6f}",
             one.ranked.ap.mean(),
             f"{one.distinct:,}",
-            f"{one.seconds:.1f}",
         ]
         for (kind, budget), one in found.items()
     ]
@@ -138,7 +132,7 @@ def _record(
                 "caption": f"{options.bits} bits",
                 "columns": [
                     "codebooks", "budget", "nonzeros", "squared error, queries", "mAP",
-                    "distinct codes", "seconds to learn",
+                    "distinct codes",
                 ],
                 "rows": rows,
             },

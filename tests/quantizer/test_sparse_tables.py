@@ -122,7 +122,7 @@ def test_values_too_small_for_a_sparse_product_are_multiplied_in_full():
 
 
 def test_one_query_alone_waits_for_codebooks_that_are_far():
-    near, far = np.zeros((4, 256, 512), np.float32), np.zeros((4, 256, 513), np.float32)
+    near, far = np.zeros((4, 256, 511), np.float32), np.zeros((4, 256, 512), np.float32)
     assert not sparse_tables.pays(near, near.size // 4, 1)
     assert sparse_tables.pays(far, far.size // 4, 1)
     assert not sparse_tables.pays(far, far.size // 4, 2)

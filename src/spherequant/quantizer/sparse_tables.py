@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _SHARE_FOR_MANY = 1 / 3
 _SHARE_FOR_FEW = 1 / 8
 _MANY_QUERIES = 16
-_NEAR_BYTES = 1 << 21
+_FAR_BYTES = 1 << 21
 MAX_DIM = 1 << 16  # native/sparse.h numbers dimensions in 16 bits
 
 
@@ -24,6 +24,6 @@ def pays(array_MKD: FloatArray, nnz: int, queries: int) -> bool:
         nnz: Their values that are not zero.
         queries: How many tables are built together.
     """
-    alone_and_far = queries == 1 and array_MKD.nbytes > _NEAR_BYTES
+    alone_and_far = queries == 1 and array_MKD.nbytes >= _FAR_BYTES
     share = _SHARE_FOR_MANY if queries >= _MANY_QUERIES or alone_and_far else _SHARE_FOR_FEW
     return nnz <= share * array_MKD.size and array_MKD.shape[2] <= MAX_DIM
