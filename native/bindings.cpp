@@ -22,6 +22,7 @@
 #include "scan/levels.h"
 #include "scan/numbering.h"
 #include "scan/search.h"
+#include "sparse.h"
 
 namespace nb = nanobind;
 using spherequant::Columns;
@@ -30,6 +31,7 @@ using spherequant::EncodingTables;
 using spherequant::Layout;
 using spherequant::LayoutBuilder;
 using spherequant::LayoutImage;
+using spherequant::SparseColumns;
 
 namespace {
 
@@ -84,6 +86,30 @@ nb::ndarray<nb::numpy, float, nb::ndim<2>> inner_products(const Columns& columns
     columns.inner_products(x.data(), out.data, x.shape(0), threads, chosen);
   }
   return {out.data, {x.shape(0), columns.size()}, out.owner};
+}
+
+std::unique_ptr<SparseColumns> make_sparse_columns(FloatMatrix y) {
+  require(y.shape(1) >= 1 && y.shape(1) <= SparseColumns::kMaxDim,
+          "sparse rows have 1 to 65536 dimensions");
+  nb::gil_scoped_release release;
+  return std::make_unique<SparseColumns>(y.data(), y.shape(0), y.shape(1));
+}
+
+// None where leaving out the zeros would not give the same bits.
+std::optional<nb::ndarray<nb::numpy, float, nb::ndim<2>>> sparse_inner_products(
+    const SparseColumns& columns, FloatMatrix x, std::size_t threads, const std::string& level) {
+  require(x.shape(1) == columns.dim(), "x has rows of " + std::to_string(x.shape(1)) +
+                                           " values, y of " + std::to_string(columns.dim()));
+  require(threads >= 1, "threads must be at least 1");
+  const EncodingLevel& chosen = encoding_level(level);
+  if (!columns.exact(x.data(), x.shape(0))) return std::nullopt;
+  Owned<float> out(x.shape(0) * columns.size());
+  {
+    nb::gil_scoped_release release;
+    columns.inner_products(x.data(), out.data, x.shape(0), threads, chosen);
+  }
+  return nb::ndarray<nb::numpy, float, nb::ndim<2>>(out.data, {x.shape(0), columns.size()},
+                                                    out.owner);
 }
 
 std::unique_ptr<EncodingTables> make_tables(FloatCube codebooks, std::size_t threads,
@@ -349,6 +375,10 @@ NB_MODULE(_native, module) {
   nb::class_<Columns>(module, "Columns")
       .def(nb::new_(&make_columns), nb::arg("y_KD"))
       .def("inner_products", &inner_products, nb::arg("x_ND"), nb::arg("threads"),
+           nb::arg("level") = "");
+  nb::class_<SparseColumns>(module, "SparseColumns")
+      .def(nb::new_(&make_sparse_columns), nb::arg("y_KD"))
+      .def("inner_products", &sparse_inner_products, nb::arg("x_ND"), nb::arg("threads"),
            nb::arg("level") = "");
   module.def("encoding_levels", &encoding_level_names);
   nb::class_<EncodingTables>(module, "EncodingTables")

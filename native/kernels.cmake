@@ -14,7 +14,8 @@ add_library(spherequant_kernels STATIC
   ${native}/scan/numbering.cpp
   ${native}/scan/portable.cpp
   ${native}/scan/query.cpp
-  ${native}/scan/search.cpp)
+  ${native}/scan/search.cpp
+  ${native}/sparse.cpp)
 
 # One file an instruction set, with its flags: all others must run everywhere.
 function(add_level file)

@@ -1,7 +1,8 @@
 #include "encode/rows.h"
+#include "encode/sparse_rows.h"
 
 namespace spherequant {
 
-const EncodingLevel kAvx2Encoding = {"avx2", &multiply, &encode};
+const EncodingLevel kAvx2Encoding = {"avx2", &multiply, &multiply_sparse, &encode};
 
 }  // namespace spherequant

@@ -69,6 +69,20 @@ inline Lanes fused(float x, Lanes y, Lanes sum) {
 #endif
 }
 
+// The same of W values of x.
+inline Lanes fused(Lanes x, Lanes y, Lanes sum) {
+#if defined(__AVX512F__)
+  return _mm512_fmadd_ps(x, y, sum);
+#elif defined(__AVX2__) && defined(__FMA__)
+  return _mm256_fmadd_ps(x, y, sum);
+#elif defined(__aarch64__)
+  return vfmaq_f32(sum, y, x);
+#else
+  for (std::size_t l = 0; l < W; ++l) sum[l] = fused(x[l], y[l], sum[l]);
+  return sum;
+#endif
+}
+
 // Bit l says whether lane l is at most `limit`.
 inline std::uint32_t at_most(Lanes values, float limit) {
 #if defined(__AVX512F__)

@@ -18,6 +18,19 @@ struct TablesView {
   const Line* pair;         // [M, M, K, lines]: pair[to, from, c]
 };
 
+// What an inner product with sparse rows reads: see SparseColumns.
+struct SparseView {
+  std::size_t k, d;
+  const std::uint32_t* order;  // [k]
+  const std::size_t* starts;   // [slices + 1]
+  const Line* values;          // [steps]
+  const std::uint16_t* dims;   // [steps, 16]
+};
+
+inline constexpr std::size_t kSparseRows = 64;  // rows of x multiplied together, at most
+inline constexpr std::size_t kSparseScratch = kSparseRows / kLine;  // lines that hold these
+inline constexpr std::size_t kSparseWindow = 256;  // rows of y sorted among themselves
+
 inline constexpr std::size_t kCodeStride = 16;  // bytes of a prefix: one register
 
 // What one thread writes while it encodes a tile of rows.
@@ -41,6 +54,10 @@ struct EncodingLevel {
   // out[r, j] = the sums of lines j of x[rows, D] with columns [lines, D]; lines are whole blocks.
   void (*multiply)(const float* x, const Line* columns, Line* out, std::size_t rows,
                    std::size_t lines, std::size_t d);
+  // out[r, c] = the inner products of x[rows, D] with k sparse rows; scratch has room for
+  // kSparseScratch * (D + kSparseWindow) lines; one row needs none.
+  void (*multiply_sparse)(const SparseView& y, const float* x, Line* scratch, float* out,
+                          std::size_t rows);
   // codes[rows, M] from workspace.unary.
   void (*encode)(const TablesView& tables, Workspace workspace, std::uint8_t* codes,
                  std::size_t rows, std::size_t beam, std::size_t icm_rounds);

@@ -1,7 +1,8 @@
 #include "encode/rows.h"
+#include "encode/sparse_rows.h"
 
 namespace spherequant {
 
-const EncodingLevel kPortableEncoding = {"portable", &multiply, &encode};
+const EncodingLevel kPortableEncoding = {"portable", &multiply, &multiply_sparse, &encode};
 
 }  // namespace spherequant

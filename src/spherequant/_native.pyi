@@ -11,6 +11,13 @@ class Columns:
         self, x_ND: npt.NDArray[np.float32], threads: int, level: str = ""
     ) -> npt.NDArray[np.float32]: ...
 
+class SparseColumns:
+    def __new__(cls, y_KD: npt.NDArray[np.float32]) -> Self: ...
+    # None where leaving out the zeros would not give the same bits.
+    def inner_products(
+        self, x_ND: npt.NDArray[np.float32], threads: int, level: str = ""
+    ) -> npt.NDArray[np.float32] | None: ...
+
 def encoding_levels() -> list[str]: ...
 
 class EncodingTables:

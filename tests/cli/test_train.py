@@ -88,6 +88,8 @@ def test_a_broken_configuration_is_an_error_with_its_cure(
     [
         (("--protocol", "hold-out"), "did you mean 'holdout'?"),
         (("--labels", "folder"), "did you mean 'folders'?"),
+        (("--sparsity", "s1"), "budget of nonzeros (name or count); did you mean 'S1'?"),
+        (("--sparsity", "70000", "--dim", "64"), "hold 1 to 65536 nonzeros, not 70000; 'S1' would"),
         (("--max-pixels", "0"), "--max-pixels must be at least 1"),
         (("--config", "no-such.toml"), "no-such.toml cannot be read"),
     ],
@@ -145,5 +147,7 @@ def test_defaults_in_the_help_are_those_of_the_settings():
             assert isinstance(option, typer.models.OptionInfo)
             shown[name] = option.show_default
     assert set(shown) >= {"bits", "backbone", "protocol", "labels", "seed", "split_seed"}
-    for name in ("bits", "backbone", "weights", "protocol", "labels", "seed", "split_seed"):
+    for name in (
+        "bits", "sparsity", "backbone", "weights", "protocol", "labels", "seed", "split_seed",
+    ):  # fmt: skip
         assert shown[name] == str(defaults[name]), name

@@ -12,6 +12,7 @@
 #include "encode.h"
 #include "scan/levels.h"
 #include "scan/search.h"
+#include "sparse.h"
 
 using namespace spherequant;
 
@@ -51,6 +52,28 @@ std::unique_ptr<Layout> lay_out(const std::vector<std::uint8_t>& codes, std::siz
     std::exit(1);
   }
   return builder.finish();
+}
+
+void check_sparse(std::mt19937& random) {
+  const std::size_t n = 1 + random() % 80, k = 1 + random() % 300, d = 1 + random() % 24;
+  std::normal_distribution<float> normal;
+  std::vector<float> x(n * d), y(k * d), out(n * k);
+  for (float& value : x) value = normal(random);
+  const std::size_t rarity = 1 + random() % 20;
+  for (float& value : y) value = random() % rarity == 0 ? normal(random) : 0.0F;
+  const SparseColumns columns(y.data(), k, d);
+  for (const EncodingLevel* level : encoding_levels()) {
+    columns.inner_products(x.data(), out.data(), n, 1 + random() % 3, *level);
+    for (std::size_t r = 0; r < n; ++r) {
+      for (std::size_t c = 0; c < k; ++c) {
+        float sum = 0;
+        for (std::size_t i = 0; i < d; ++i) sum = std::fma(x[r * d + i], y[c * d + i], sum);
+        if (sum == out[r * k + c]) continue;
+        std::printf("sparse %s: row %zu, column %zu of %zu, %zu, %zu\n", level->name, r, c, n, k, d);
+        std::exit(1);
+      }
+    }
+  }
 }
 
 void check_search(std::mt19937& random) {
@@ -213,6 +236,7 @@ int main(int count, char** arguments) {
     check_search(random);
     check_image(random);
     check_encode(random);
+    check_sparse(random);
   }
   std::printf("%d rounds\n", rounds);
 }

@@ -135,3 +135,59 @@ def test_rows_that_cannot_be_learned_from_are_refused():
         learn_codebooks(np.ones((0, 2)), 1, 2)
     with pytest.raises(InputError, match="row 1"):
         learn_codebooks(np.array([[1.0], [np.nan]]), 1, 2)
+
+
+@pytest.mark.parametrize("sparsity", ["S1", "S2", 300])
+def test_sparse_codebooks_fill_their_budget(sparsity, clustered):
+    x, _ = clustered(2000)
+    unseen, _ = clustered(500, seed=1)
+    learned = learn_codebooks(x, 3, 16, sparsity=sparsity)
+    assert learned.nnz == {"S1": 16 * 16, "S2": 16 * 16 + 16 * 16, 300: 300}[sparsity]
+    dense = learn_codebooks(x, 3, 16)
+    assert error(dense, unseen) < error(learned, unseen) < 0.5
+    assert learned == learn_codebooks(x, 3, 16, sparsity=sparsity)
+
+
+def test_a_budget_for_everything_is_dense(clustered):
+    x, _ = clustered(400, d=4)
+    assert learn_codebooks(x, 2, 8, sparsity=64) == learn_codebooks(x, 2, 8)
+
+
+def test_sparse_turns_never_raise_the_error(clustered):
+    x, _ = clustered(2000)
+    u = torch.from_numpy(x)
+    codebooks = learn_codebooks(x, 3, 16, sparsity="S1")
+    errors = [error(codebooks, x)]
+    for _ in range(5):
+        # One turn is too few for unused codewords to move.
+        codebooks = learning.sparsified(codebooks, u, 16 * 16, 1, generator())
+        errors.append(error(codebooks, x))
+        assert codebooks.nnz <= 16 * 16
+    # The update never raises it; the beam search after it may, by little.
+    assert (np.diff(errors) <= 1e-3 * errors[0]).all()
+
+
+@pytest.mark.parametrize("m", [1, 5])
+@pytest.mark.parametrize("k", [1, 3, 256])
+def test_sparse_codebooks_of_any_shape(m, k, clustered):
+    x, _ = clustered(60, d=6)
+    learned = learn_codebooks(x, m, k, iterations=1, sparsity="S1")
+    assert learned.array.shape == (m, k, 6)
+    assert learned.nnz <= k * 6
+    assert error(learned, x) < 1.01
+
+
+def test_few_distinct_rows_need_few_nonzeros():
+    x = np.repeat(np.eye(3, dtype=np.float32), 50, axis=0)
+    learned = learn_codebooks(x, 2, 16, sparsity=40)
+    assert learned.nnz <= 40
+    assert error(learned, x) < 1e-4
+    assert np.isfinite(learn_codebooks(x[:1], 2, 4, sparsity=1).array).all()
+
+
+def test_impossible_budgets_are_refused(clustered):
+    x, _ = clustered(20)
+    with pytest.raises(InputError, match="1 to 512 nonzeros, not 513"):
+        learn_codebooks(x, 2, 16, sparsity=513)
+    with pytest.raises(InputError, match="give 'S1', 'S2'"):
+        learn_codebooks(x, 2, 16, sparsity="few")

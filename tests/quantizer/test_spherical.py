@@ -13,7 +13,12 @@ from spherequant.quantizer import SphericalQuantizer, normalise_rows
 def test_estimator_conventions(clustered):
     x, y = clustered(100)
     quantizer = SphericalQuantizer(2, 8, random_state=0)
-    assert quantizer.get_params() == {"n_codebooks": 2, "n_codewords": 8, "random_state": 0}
+    assert quantizer.get_params() == {
+        "n_codebooks": 2,
+        "n_codewords": 8,
+        "sparsity": None,
+        "random_state": 0,
+    }
     assert clone(quantizer).set_params(n_codebooks=3).n_codebooks == 3
     assert not hasattr(quantizer, "codebooks_")
     for use in (quantizer.encode, quantizer.decode):
@@ -25,7 +30,12 @@ def test_estimator_conventions(clustered):
     assert "n_codebooks=2" in repr(quantizer)
 
 
-@parametrize_with_checks([SphericalQuantizer(2, 8, random_state=0)])
+@parametrize_with_checks(
+    [
+        SphericalQuantizer(2, 8, random_state=0),
+        SphericalQuantizer(2, 8, sparsity="S1", random_state=0),
+    ]
+)
 def test_scikit_learns_own_checks(estimator, check):
     if check.func.__name__ == "check_estimators_dtypes":
         pytest.skip("its data hold a row of zeros, which has no direction")
@@ -133,3 +143,14 @@ def test_rows_without_direction_are_refused(clustered):
         quantizer.encode(x[:, :5])
     with pytest.raises(InputError, match="0 sample"):
         SphericalQuantizer(1, 2).fit(x[:0])
+
+
+def test_sparse_codebooks(clustered):
+    x, y = clustered(800)
+    quantizer = SphericalQuantizer(3, 16, sparsity="S1", random_state=0).fit(x, y)
+    assert quantizer.codebooks_.nnz == 16 * 16
+    assert ((quantizer.decode(quantizer.encode(x)) - x) ** 2).sum(axis=1).mean() < 0.4
+    with pytest.raises(InputError, match="1 to 768 nonzeros"):
+        SphericalQuantizer(3, 16, sparsity=0).fit(x)
+    one_class = SphericalQuantizer(2, 8, sparsity=20, random_state=0).fit(x[:50], np.zeros(50))
+    assert one_class.codebooks_.nnz <= 20

@@ -83,7 +83,7 @@ def test_what_others_wrote_is_refused(path):
 
 
 def test_a_newer_schema_is_refused(path):
-    about = json.dumps({"kind": "codebooks", "schema_version": 2})
+    about = json.dumps({"kind": "codebooks", "schema_version": 3})
     save_file(TENSORS, path, metadata={"spherequant": about})
     with pytest.raises(FormatError, match="install a newer spherequant"):
         storage.read(path)
@@ -100,7 +100,7 @@ def test_implausible_tensors_are_refused(path, tensor):
 
 
 def test_sizes_are_bounded_before_anything_is_allocated(path, monkeypatch):
-    monkeypatch.setattr(storage, "_MAX_VALUES", 23)
+    monkeypatch.setattr(storage, "MAX_VALUES", 23)
     with pytest.raises(FormatError, match="which no codebooks file holds"):
         storage.read(path)
 

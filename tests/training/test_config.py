@@ -13,6 +13,7 @@ from spherequant.training import TrainConfig
 
 OTHER = TrainConfig(
     bits=48,
+    sparsity=5000,
     backbone="test_resnet",
     weights='C:\\weights\\"mine".safetensors',
     image_size=96,
@@ -69,7 +70,7 @@ class TestFiles:
             TrainConfig.load(tmp_path / "typo.toml")
 
     def test_a_key_like_none_lists_them_all(self):
-        with pytest.raises(ConfigError, match="one of bits, backbone, weights"):
+        with pytest.raises(ConfigError, match="one of bits, sparsity, backbone, weights"):
             TrainConfig.from_dict({"zzzzzz": 1})
 
     @pytest.mark.parametrize("data", [None, b"bits = ", b"\xff\xfe"])
@@ -94,6 +95,9 @@ class TestValues:
             ("learning_rate", False),
             ("mirror", 1),
             ("mirror", "yes"),
+            ("sparsity", 2.0),
+            ("sparsity", None),
+            ("sparsity", True),
         ],
     )
     def test_a_wrong_type_names_the_setting(self, name, value):
@@ -137,6 +141,7 @@ class TestValues:
             ("optimizer", "adam", "adamw"),
             ("augment", "crops", "crop"),
             ("precision", "bf16", "bfloat16"),
+            ("sparsity", "s1", "S1"),
             ("labels", "folder", "folders"),
             ("protocol", "cifar10-54", "cifar10-54k"),
         ],
@@ -152,6 +157,21 @@ class TestValues:
     @pytest.mark.parametrize(("bits", "codebooks"), [(8, 1), (32, 4), (128, 16)])
     def test_a_byte_is_a_codebook(self, bits, codebooks):
         assert TrainConfig(bits=bits).n_codebooks == codebooks
+
+    @pytest.mark.parametrize(
+        ("sparsity", "budget"), [("none", None), ("S1", 16_384), ("S2", 20_480), (7, 7)]
+    )
+    def test_sparsity_is_a_name_or_a_count(self, sparsity, budget):
+        config = TrainConfig(sparsity=sparsity)
+        assert config.nonzero_budget(64) == budget
+        assert TrainConfig.from_dict(tomllib.loads(config.to_toml())) == config
+
+    def test_a_count_of_nonzeros_is_checked_once_the_dimension_is_known(self):
+        config = TrainConfig(bits=8, sparsity=5_000)
+        with pytest.raises(ConfigError, match="1 to 4096 nonzeros, not 5000; 'S1' would be 4096"):
+            dataclasses.replace(config, dim=16)
+        with pytest.raises(ConfigError, match="not 0"):
+            TrainConfig(dim=16, sparsity=0)
 
     def test_the_pull_is_the_ratio_of_two_weights(self):
         config = TrainConfig(quantization_weight=0.2, discriminative_weight=0.5)

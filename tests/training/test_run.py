@@ -120,6 +120,18 @@ class TestSupervised:
         assert not [record for record in caplog.records if record.name.startswith("lightning")]
         np.testing.assert_allclose(np.linalg.norm(model.embed([few[0][1]]), axis=1), 1, atol=1e-5)
 
+    @pytest.mark.parametrize("sparsity", ["S1", 1000])
+    def test_sparse_codebooks_are_trained_stored_and_found_again(self, few, tmp_path, sparsity):
+        config = dataclasses.replace(TINY, bits=16, sparsity=sparsity)
+        model = train(few, config, out=tmp_path / "model")
+        assert 0 < model.codebooks.nnz <= (256 * 8 if sparsity == "S1" else 1000)
+        loaded = Model.load(tmp_path / "model")
+        assert loaded.fingerprint == model.fingerprint
+        assert loaded.codebooks.array.tobytes() == model.codebooks.array.tobytes()
+        assert loaded.config.sparsity == sparsity
+        images = [image for _, image, _ in few[:9]]
+        np.testing.assert_array_equal(loaded.encode(images), model.encode(images))
+
     def test_a_timm_backbone_is_trained(self, few, tmp_path):
         config = dataclasses.replace(
             TINY, backbone="test_resnet", weights="none", image_size=32, epochs=1

@@ -44,6 +44,15 @@ def train(  # noqa: PLR0913 - one parameter for each option of the shell
         int | None,
         typer.Option("--bits", help="Length of a code, a multiple of 8.", show_default="32"),
     ] = None,
+    sparsity: Annotated[
+        str | None,
+        typer.Option(
+            "--sparsity",
+            metavar="S1|S2|COUNT|none",
+            help="Most nonzeros of all codebooks together: a quicker query table, a larger error.",
+            show_default="none",
+        ),
+    ] = None,
     backbone: Annotated[
         str | None,
         typer.Option(
@@ -146,6 +155,7 @@ def train(  # noqa: PLR0913 - one parameter for each option of the shell
     """
     given = {
         "bits": bits,
+        "sparsity": int(sparsity) if sparsity and sparsity.isdecimal() else sparsity,
         "backbone": backbone,
         "weights": weights,
         "image_size": image_size,

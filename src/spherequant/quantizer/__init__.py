@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from spherequant.quantizer.codebooks import Codebooks
 from spherequant.quantizer.encoder import Encoder
+from spherequant.quantizer.sparsity import nonzero_budget
 from spherequant.quantizer.target import ClassTarget
 from spherequant.quantizer.vectors import inner_products, normalise_rows
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         residual_codebooks,
     )
     from spherequant.quantizer.least_squares import CodebookSums
+    from spherequant.quantizer.sparse_least_squares import solve_sparse
     from spherequant.quantizer.spherical import SphericalQuantizer
 
 _LAZY = {
@@ -33,6 +35,7 @@ _LAZY = {
     "nearest_codes": "spherequant.quantizer.learning",
     "reseed_dead": "spherequant.quantizer.learning",
     "residual_codebooks": "spherequant.quantizer.learning",
+    "solve_sparse": "spherequant.quantizer.sparse_least_squares",
 }
 
 __all__ = [
@@ -45,9 +48,11 @@ __all__ = [
     "inner_products",
     "learn_codebooks",
     "nearest_codes",
+    "nonzero_budget",
     "normalise_rows",
     "reseed_dead",
     "residual_codebooks",
+    "solve_sparse",
 ]
 
 

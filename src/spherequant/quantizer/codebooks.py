@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from spherequant import _native
 from spherequant.errors import FormatError, InputError
-from spherequant.quantizer import storage
+from spherequant.quantizer import sparse_storage, sparse_tables, storage
 from spherequant.quantizer.vectors import (
     FloatArray,
     as_rows,
@@ -41,9 +41,12 @@ class Codebooks:
         InputError: another shape, or values that are not finite in float32.
     """
 
-    __slots__ = ("_array", "_columns")
+    __slots__ = ("_array", "_columns", "_nnz", "_sparse")
     _array: FloatArray
-    _columns: _native.Columns | None  # for look-up tables, made when the first is asked for
+    # For look-up tables, made when the first is asked for: with all values, and with nonzeros only.
+    _columns: _native.Columns | None
+    _sparse: _native.SparseColumns | None
+    _nnz: int | None
 
     def __init__(self, array_MKD: npt.ArrayLike) -> None:
         array = np.asarray(array_MKD)
@@ -63,7 +66,7 @@ class Codebooks:
         if not np.isfinite(copy).all():
             raise InputError("codebooks hold NaN or infinite values")
         self._array = read_only(copy)
-        self._columns = None
+        self._columns = self._sparse = self._nnz = None
 
     @property
     def array(self) -> FloatArray:
@@ -84,6 +87,13 @@ class Codebooks:
     def dim(self) -> int:
         """D."""
         return int(self._array.shape[2])
+
+    @property
+    def nnz(self) -> int:
+        """Values that are not zero, of the M K D."""
+        if self._nnz is None:
+            self._nnz = int(np.count_nonzero(self._array))
+        return self._nnz
 
     @property
     def bits(self) -> int:
@@ -126,6 +136,9 @@ class Codebooks:
     def lookup_table(self, q_QD: npt.ArrayLike) -> FloatArray:
         """``lut[q, m, c] = <q, C_m[c]>``, summed as :func:`.inner_products` states.
 
+        Where the codebooks are mostly zeros the terms of zero are left out: fewer operations, and
+        the same bits.
+
         Args:
             q_QD: Queries [Q, D], finite.
 
@@ -136,17 +149,30 @@ class Codebooks:
             InputError: another D, or values that are not finite.
         """
         q = as_rows(q_QD, self.dim, what="queries")
-        if self._columns is None:
-            self._columns = _native.Columns(self._array.reshape(-1, self.dim))
-        flat = self._columns.inner_products(q, thread_count(None))
+        flat = self._sparse_products(q)
+        if flat is None:
+            if self._columns is None:
+                self._columns = _native.Columns(self._array.reshape(-1, self.dim))
+            flat = self._columns.inner_products(q, thread_count(None))
         return flat.reshape(len(q), self.n_codebooks, self.n_codewords)
+
+    def _sparse_products(self, q_QD: FloatArray) -> FloatArray | None:
+        """Inner products with the nonzeros: float32 [Q, M K]; None where all values are quicker.
+
+        Also None where the sign of a zero could be another: see ``native/sparse.h``.
+        """
+        if not sparse_tables.pays(self._array, self.nnz, len(q_QD)):
+            return None
+        if self._sparse is None:
+            self._sparse = _native.SparseColumns(self._array.reshape(-1, self.dim))
+        return self._sparse.inner_products(q_QD, thread_count(None))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write ``codebooks.safetensors``; the same codebooks always make the same bytes."""
         # The settings of the default encoder go with them: codes made from this file must not
         # change when a later version has other defaults.
         settings = {"beam": DEFAULT_BEAM, "icm_rounds": DEFAULT_ICM_ROUNDS}
-        storage.write(path, {"codebooks": self._array}, settings)
+        storage.write(path, self.to_tensors(), settings)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Codebooks:
@@ -157,20 +183,20 @@ class Codebooks:
         """
         return cls.from_tensors(path, storage.read(path)[0])
 
+    def to_tensors(self) -> storage.Tensors:
+        """The tensors of a file that hold the codebooks: their nonzeros where that is smaller."""
+        return sparse_storage.to_tensors(self._array)
+
     @classmethod
-    def from_tensors(
-        cls, path: str | os.PathLike[str], tensors: dict[str, FloatArray]
-    ) -> Codebooks:
+    def from_tensors(cls, path: str | os.PathLike[str], tensors: storage.Tensors) -> Codebooks:
         """The codebooks among the tensors of the file at ``path``.
 
         Raises:
             FormatError: there are none, or they are none that could be used.
         """
-        if "codebooks" not in tensors:
-            raise FormatError(f"{path} holds no tensor 'codebooks'")
         try:
-            return cls(tensors["codebooks"])
-        except InputError as error:
+            return cls(sparse_storage.from_tensors(tensors))
+        except (FormatError, InputError) as error:
             raise FormatError(f"{path}: {error}") from error
 
     def __eq__(self, other: object) -> bool:

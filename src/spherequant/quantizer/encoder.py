@@ -9,7 +9,7 @@ from spherequant.errors import FormatError, InputError
 from spherequant.quantizer import storage
 from spherequant.quantizer.codebooks import DEFAULT_BEAM, DEFAULT_ICM_ROUNDS, Codebooks
 from spherequant.quantizer.target import ClassTarget
-from spherequant.quantizer.vectors import ByteArray, FloatArray, as_rows, thread_count
+from spherequant.quantizer.vectors import ByteArray, as_rows, thread_count
 
 if TYPE_CHECKING:
     import os
@@ -103,7 +103,7 @@ class Encoder:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write codebooks, settings and class target to one safetensors file."""
-        tensors: dict[str, FloatArray] = {"codebooks": self._codebooks.array}
+        tensors = self._codebooks.to_tensors()
         about: dict[str, Any] = {"beam": self._beam, "icm_rounds": self._icm_rounds}
         if self._target is not None:
             tensors["class_weight"] = self._target.weight_CD

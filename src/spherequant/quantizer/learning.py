@@ -21,6 +21,8 @@ from spherequant.quantizer.codebooks import (
 )
 from spherequant.quantizer.encoder import Encoder
 from spherequant.quantizer.least_squares import CodebookSums, as_tensor
+from spherequant.quantizer.sparse_least_squares import solve_sparse
+from spherequant.quantizer.sparsity import nonzero_budget
 from spherequant.quantizer.vectors import as_rows
 
 DEFAULT_ITERATIONS = 8  # the error on unseen vectors falls no further after these
@@ -30,6 +32,12 @@ EPSILON = 1e-2  # of the N / K items that a codeword has on average
 # raised the error on unseen vectors (3,000 rows, M K = 1,024: .0620 to .0644; 20,000: .0518 to
 # .0512), so residual codebooks are then left as they are.
 MIN_ROWS_PER_CODEWORD = 8
+
+# Sparse codebooks still get better where dense ones no longer do: 16,000 embeddings of CIFAR-10, 64
+# dimensions, M = 4, S1, squared error of unseen ones .0112 after 5 turns, .0096 after 7, .0093
+# after 10; .0100 after 10 when unused codewords stay where they are.
+_SPARSE_TURNS = 2  # for each turn of dense codebooks
+_SEEDED_SHARE = 4  # the first of so many turns give unused codewords a new place
 
 _LEVEL_ITERATIONS = 8  # k-means steps on a new codebook
 _SEED_ROWS = 8_192  # rows among which the first codewords of a codebook are chosen
@@ -120,6 +128,44 @@ def improve(
     return reseed_dead(solved, codes_NM, u_ND, generator)
 
 
+def sparsified(
+    codebooks: Codebooks,
+    u_ND: torch.Tensor,
+    budget: int,
+    turns: int,
+    generator: torch.Generator,
+) -> Codebooks:
+    """Sparse codebooks near dense ones: codes given codebooks, then sparse codebooks, in turn.
+
+    In the last three quarters of the turns the squared error falls with each update of the
+    codebooks. In the first, codewords that no item uses move to a badly reconstructed one and
+    compete for the budget with the others.
+
+    Args:
+        codebooks: Where to start from.
+        u_ND: float [N, D].
+        budget: S, the most nonzeros of all codebooks together.
+        turns: How many, at least 1.
+        generator: A generator on the CPU.
+
+    Returns:
+        Codebooks of at most S nonzeros.
+    """
+    for turn in range(turns):
+        codes_NM = nearest_codes(u_ND, codebooks)
+        if turn < turns // _SEEDED_SHARE:
+            seeded = reseed_dead(codebooks, codes_NM, u_ND, generator)
+            if seeded is not codebooks:
+                codebooks, codes_NM = seeded, nearest_codes(u_ND, seeded)
+        sums = CodebookSums(
+            codebooks.n_codebooks, codebooks.n_codewords, codebooks.dim, device=u_ND.device
+        )
+        sums.add(codes_NM, u_ND)
+        epsilon = EPSILON * len(u_ND) / codebooks.n_codewords
+        codebooks = solve_sparse(sums, codebooks, epsilon, budget)
+    return codebooks
+
+
 def residual_codebooks(
     u_ND: torch.Tensor, n_codebooks: int, n_codewords: int, generator: torch.Generator
 ) -> Codebooks:
@@ -192,6 +238,7 @@ def learn_codebooks(
     iterations: int = DEFAULT_ITERATIONS,
     seed: int = 0,
     init: Codebooks | None = None,
+    sparsity: int | str | None = None,
 ) -> Codebooks:
     """Learn additive codebooks of least squared error on the rows.
 
@@ -204,28 +251,32 @@ def learn_codebooks(
             on fewer than 8 M K rows, where they only fit noise.
         seed: Everything random comes from it.
         init: Codebooks to start from, of the shape [M, K, D]; residual ones by default.
+        sparsity: The most nonzeros of all codebooks together, as
+            :func:`~spherequant.quantizer.sparsity.nonzero_budget` has it; None for dense ones.
 
     Returns:
         The codebooks, the one that explains most of the rows' variance first.
 
     Raises:
-        InputError: no rows, rows that are not finite, or M or K out of range.
+        InputError: no rows, rows that are not finite, or M, K or the sparsity out of range.
     """
     if not (1 <= n_codebooks <= MAX_CODEBOOKS and 1 <= n_codewords <= MAX_CODEWORDS):
         raise InputError(
             f"there may be 1 to {MAX_CODEBOOKS} codebooks of 1 to {MAX_CODEWORDS} codewords, "
             f"not {n_codebooks} of {n_codewords}"
         )
+    dense_turns = iterations
     generator = torch.Generator().manual_seed(seed)
     device = u_ND.device if isinstance(u_ND, torch.Tensor) else torch.device("cpu")
     rows = as_rows(u_ND.detach().cpu().numpy() if isinstance(u_ND, torch.Tensor) else u_ND)
     if len(rows) == 0:
         raise InputError("codebooks cannot be learned from no vectors")
+    budget = nonzero_budget(sparsity, n_codebooks, n_codewords, rows.shape[1])
     u_ND = _subsample(as_tensor(rows, torch.float32, device), _MAX_ROWS, generator)
     if init is None:
         codebooks = residual_codebooks(u_ND, n_codebooks, n_codewords, generator)
         if len(u_ND) < MIN_ROWS_PER_CODEWORD * n_codebooks * n_codewords:
-            return codebooks
+            dense_turns = 0
     elif init.array.shape == (n_codebooks, n_codewords, u_ND.shape[1]):
         codebooks = init
     else:
@@ -233,6 +284,8 @@ def learn_codebooks(
             f"init has the shape {list(init.array.shape)}, "
             f"not {[n_codebooks, n_codewords, u_ND.shape[1]]}"
         )
-    for _ in range(iterations):
+    for _ in range(dense_turns):
         codebooks = improve(codebooks, u_ND, generator)
-    return codebooks
+    if budget is None or budget >= codebooks.array.size:
+        return codebooks
+    return sparsified(codebooks, u_ND, budget, max(1, _SPARSE_TURNS * iterations), generator)

@@ -32,6 +32,9 @@ class SphericalQuantizer(BaseEstimator):  # type: ignore[misc]
     Args:
         n_codebooks: M, 1 to 16; a code has M bytes.
         n_codewords: K, 1 to 256; may exceed the number of rows.
+        sparsity: The most nonzeros of all codebooks together: a count, ``"S1"`` = K D, ``"S2"`` =
+            min(K D + D², M K D), or None for dense codebooks. Fewer make the table of a query
+            quicker and the error larger.
         random_state: None, an integer or a NumPy RandomState, as scikit-learn has it.
 
     Attributes:
@@ -48,10 +51,12 @@ class SphericalQuantizer(BaseEstimator):  # type: ignore[misc]
         n_codebooks: int = 4,
         n_codewords: int = 256,
         *,
+        sparsity: int | str | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.n_codebooks = n_codebooks
         self.n_codewords = n_codewords
+        self.sparsity = sparsity
         self.random_state = random_state
 
     def fit(self, X: npt.ArrayLike, y: npt.ArrayLike | None = None) -> Self:
@@ -66,7 +71,7 @@ class SphericalQuantizer(BaseEstimator):  # type: ignore[misc]
             The estimator itself.
 
         Raises:
-            InputError: rows that cannot be normalised, or M or K out of range.
+            InputError: rows that cannot be normalised, or M, K or the sparsity out of range.
             LabelError: labels that do not match the rows.
         """
         # Imported here: encoding and decoding do without torch.
@@ -76,7 +81,7 @@ class SphericalQuantizer(BaseEstimator):  # type: ignore[misc]
         u_ND = z_ND if y is None else _blended(z_ND, _label_matrix(y, len(z_ND)), self.class_pull)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         self.codebooks_: Codebooks = learn_codebooks(
-            u_ND, self.n_codebooks, self.n_codewords, seed=seed
+            u_ND, self.n_codebooks, self.n_codewords, seed=seed, sparsity=self.sparsity
         )
         self.n_features_in_: int = z_ND.shape[1]
         return self

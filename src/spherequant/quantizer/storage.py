@@ -1,4 +1,4 @@
-"""The file ``codebooks.safetensors``: named float32 tensors and one JSON object about them.
+"""The file ``codebooks.safetensors``: named tensors and one JSON object about them.
 
 The safetensors metadata holds a single entry, ``spherequant``: a JSON object with sorted keys.
 One entry, because safetensors writes several in no fixed order, and the same values must make the
@@ -21,25 +21,35 @@ from spherequant.errors import FormatError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from spherequant.quantizer.vectors import FloatArray
+    from numpy.typing import NDArray
 
-SCHEMA_VERSION = 1
+    Tensors = dict[str, NDArray[Any]]
+
+# What is written has the lowest version that can hold it: 2 where codebooks are stored sparsely.
+SCHEMA_VERSION = 2
 _ENTRY = "spherequant"
 _KIND = "codebooks"
 # Far above anything useful; what is larger is damage, and is refused before it is allocated.
-_MAX_VALUES = 1 << 30
+MAX_VALUES = 1 << 30
+# Types of the tensors that are not float32; they make a file of version 2 (see sparse_storage).
+_WHOLE_NUMBERS = {
+    "codebook_shape": ("U32",),
+    "codebook_starts": ("U32",),
+    "codebook_dims": ("U16", "U32"),
+}
 
 
-def write(path: str | os.PathLike[str], tensors: Mapping[str, FloatArray], about: Any) -> None:
+def write(path: str | os.PathLike[str], tensors: Mapping[str, NDArray[Any]], about: Any) -> None:
     """Write the file, whole or not at all.
 
     Args:
         path: Where to.
-        tensors: float32 arrays by name.
+        tensors: arrays by name: float32, or as sparse codebooks have them.
         about: What else belongs to them, as JSON values.
     """
     target = Path(path)
-    header = {"kind": _KIND, "schema_version": SCHEMA_VERSION, **about}
+    version = 2 if _WHOLE_NUMBERS.keys() & tensors.keys() else 1
+    header = {"kind": _KIND, "schema_version": version, **about}
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     data = save(contiguous, metadata={_ENTRY: json.dumps(header, sort_keys=True)})
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
@@ -53,7 +63,7 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, FloatArray], about
         partial.unlink(missing_ok=True)
 
 
-def read(path: str | os.PathLike[str]) -> tuple[dict[str, FloatArray], dict[str, Any]]:
+def read(path: str | os.PathLike[str]) -> tuple[Tensors, dict[str, Any]]:
     """Read the file back.
 
     Returns:
@@ -70,7 +80,8 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, FloatArray], dict[str,
             for name in file.keys():  # noqa: SIM118  a handle of safetensors is not a mapping
                 part = file.get_slice(name)
                 shape = part.get_shape()
-                if part.get_dtype() != "F32" or not 0 < np.prod(shape, dtype=float) <= _MAX_VALUES:
+                fits = part.get_dtype() in _WHOLE_NUMBERS.get(name, ("F32",))
+                if not fits or not 0 < np.prod(shape, dtype=float) <= MAX_VALUES:
                     raise FormatError(
                         f"{path}: tensor '{name}' is {part.get_dtype()} {shape}, "
                         f"which no codebooks file holds; write the file again"

@@ -12,10 +12,12 @@ from typing import Any
 
 import tomli_w
 
-from spherequant.errors import ConfigError
+from spherequant.errors import ConfigError, InputError
 from spherequant.images import PROTOCOLS
+from spherequant.quantizer.sparsity import NAMED_BUDGETS, nonzero_budget
 
 AUTO = "auto"
+N_CODEWORDS = 256  # K: a codeword is named by a byte
 
 _CHOICES = {
     "optimizer": ("auto", "sgd", "adamw"),
@@ -31,6 +33,8 @@ class TrainConfig:
 
     Attributes:
         bits: length of a code; a multiple of 8 from 8 to 128: M = bits / 8 codebooks.
+        sparsity: the most nonzeros that all codebooks together may hold: ``none`` for any number
+            (dense codebooks), ``S1`` = K D, ``S2`` = min(K D + D², M K D), or a count.
         backbone: ``small``, a timm model, or ``auto``: ``small`` for labelled images up to 64
             pixels, else a timm default.
         weights: ``pretrained``, ``none``, a .safetensors file or a folder in timm's local form.
@@ -61,6 +65,7 @@ class TrainConfig:
     """
 
     bits: int = 32
+    sparsity: int | str = "none"
     backbone: str = AUTO
     weights: str = AUTO
     image_size: int = 0
@@ -89,7 +94,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for setting in dataclasses.fields(self):
-            self._check_type(setting.name, getattr(self, setting.name), type(setting.default))
+            wanted = (str, int) if setting.name == "sparsity" else (type(setting.default),)
+            self._check_type(setting.name, getattr(self, setting.name), wanted)
         if self.bits % 8 or not 8 <= self.bits <= 128:
             raise ConfigError(f"bits must be a multiple of 8 from 8 to 128, not {self.bits}")
         for name, choices in _CHOICES.items():
@@ -97,14 +103,20 @@ class TrainConfig:
                 raise ConfigError(_unknown(getattr(self, name), choices, f"a value of {name}"))
         if self.protocol not in PROTOCOLS:
             raise ConfigError(_unknown(self.protocol, PROTOCOLS, "a protocol"))
-        self._check_ranges()
-
-    def _check_type(self, name: str, value: object, wanted: type) -> None:
-        fits = type(value) is wanted or (wanted is float and type(value) is int)
-        if not fits:
+        if isinstance(self.sparsity, str) and self.sparsity not in ("none", *NAMED_BUDGETS):
+            choices = ("none", *NAMED_BUDGETS)
             raise ConfigError(
-                f"{name} must be {wanted.__name__}, not {type(value).__name__}: {value!r}"
+                _unknown(self.sparsity, choices, "a budget of nonzeros (name or count)")
             )
+        self._check_ranges()
+        if self.dim:  # 0 is replaced before anything is learned
+            self.nonzero_budget(self.dim)
+
+    def _check_type(self, name: str, value: object, wanted: tuple[type, ...]) -> None:
+        fits = type(value) in wanted or (wanted == (float,) and type(value) is int)
+        if not fits:
+            types = " or ".join(kind.__name__ for kind in wanted)
+            raise ConfigError(f"{name} must be {types}, not {type(value).__name__}: {value!r}")
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{name} must be a finite number, not {value}")
 
@@ -142,6 +154,19 @@ class TrainConfig:
     def n_codebooks(self) -> int:
         """M: one codebook of 256 codewords for each byte."""
         return self.bits // 8
+
+    def nonzero_budget(self, dim: int) -> int | None:
+        """S, the most nonzeros of all codebooks of D = ``dim``; None for dense codebooks.
+
+        Raises:
+            ConfigError: an unknown name, or more than there are values.
+        """
+        if self.sparsity == "none":
+            return None
+        try:
+            return nonzero_budget(self.sparsity, self.n_codebooks, N_CODEWORDS, dim)
+        except InputError as error:
+            raise ConfigError(str(error)) from error
 
     @property
     def pull(self) -> float:

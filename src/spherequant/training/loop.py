@@ -21,6 +21,7 @@ from spherequant.quantizer import ClassTarget, Encoder
 from spherequant.quantizer.learning import DEFAULT_ITERATIONS, learn_codebooks
 from spherequant.training import augment, checkpoint, losses
 from spherequant.training.centres import CentreSums, centres_of
+from spherequant.training.config import N_CODEWORDS
 from spherequant.training.learner import Learner, make_average, make_optimizer, rate_factor
 from spherequant.training.randomness import key_hashes, seed_for, shuffled, uniform
 
@@ -245,9 +246,10 @@ class Trainer:
         codebooks = learn_codebooks(
             u_ND,
             self.config.n_codebooks,
-            256,
+            N_CODEWORDS,
             iterations=DEFAULT_ITERATIONS if last else _ROUND_ITERATIONS,
             seed=seed_for("codebooks", self.config.seed, self.epoch),
+            sparsity=self.config.nonzero_budget(z_ND.shape[1]),
         )
         device = self.fabric.device
         decoded_ND = codebooks.decode(Encoder(codebooks).encode(u_ND))

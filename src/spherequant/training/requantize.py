@@ -9,6 +9,7 @@ import numpy as np
 
 from spherequant.quantizer import ClassTarget, Encoder
 from spherequant.quantizer.learning import learn_codebooks
+from spherequant.training.config import N_CODEWORDS
 from spherequant.training.randomness import seed_for
 
 if TYPE_CHECKING:
@@ -37,7 +38,11 @@ def requantize(model: Model, z_ND: np.ndarray, centre_ND: np.ndarray | None, bit
     elif centre_ND is not None:
         u_ND = ((z_ND + config.pull * centre_ND) / (1 + config.pull)).astype(np.float32)
     codebooks = learn_codebooks(
-        u_ND, config.n_codebooks, 256, seed=seed_for("codebooks", config.seed)
+        u_ND,
+        config.n_codebooks,
+        N_CODEWORDS,
+        seed=seed_for("codebooks", config.seed),
+        sparsity=config.nonzero_budget(z_ND.shape[1]),
     )
     encoder = Encoder(codebooks, model.encoder.target, model.encoder.beam, model.encoder.icm_rounds)
     summary = {**model.summary, "requantized_from_bits": model.bits}

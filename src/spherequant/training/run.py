@@ -21,7 +21,7 @@ from spherequant.errors import ConfigError, InputError, LabelError
 from spherequant.images import Limits, PixelCache, Skip, Source, Split, make_split, open_source
 from spherequant.quantizer import Encoder
 from spherequant.quantizer.learning import learn_codebooks
-from spherequant.training.config import TrainConfig
+from spherequant.training.config import N_CODEWORDS, TrainConfig
 from spherequant.training.learner import Learner
 from spherequant.training.loop import Report, Trainer, TrainEvent, TrainingImages
 from spherequant.training.model import Model, item_hashes
@@ -276,8 +276,9 @@ def _train_unsupervised(cache: PixelCache, setup: _Setup, report: Report) -> Mod
     codebooks = learn_codebooks(
         projected[kept] / lengths[kept],
         config.n_codebooks,
-        256,
+        N_CODEWORDS,
         seed=seed_for("codebooks", config.seed),
+        sparsity=config.nonzero_budget(config.dim),
     )
     return _model(setup, cache, (), Encoder(codebooks), multi_label=False)
 
