@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 MAX_CODEBOOKS = 16
 MAX_CODEWORDS = 256
 
+# Multiply-adds of a look-up table from which on a second thread does more than it costs.
+_THREADS_FROM = 1 << 24
+
 # How codebooks are encoded with unless an Encoder says otherwise.
 DEFAULT_BEAM = 16
 DEFAULT_ICM_ROUNDS = 3
@@ -149,14 +152,16 @@ class Codebooks:
             InputError: another D, or values that are not finite.
         """
         q = as_rows(q_QD, self.dim, what="queries")
-        flat = self._sparse_products(q)
+        work = len(q) * self._array.size
+        threads = thread_count(None) if work >= _THREADS_FROM else 1
+        flat = self._sparse_products(q, threads)
         if flat is None:
             if self._columns is None:
                 self._columns = _native.Columns(self._array.reshape(-1, self.dim))
-            flat = self._columns.inner_products(q, thread_count(None))
+            flat = self._columns.inner_products(q, threads)
         return flat.reshape(len(q), self.n_codebooks, self.n_codewords)
 
-    def _sparse_products(self, q_QD: FloatArray) -> FloatArray | None:
+    def _sparse_products(self, q_QD: FloatArray, threads: int) -> FloatArray | None:
         """Inner products with the nonzeros: float32 [Q, M K]; None where all values are quicker.
 
         Also None where the sign of a zero could be another: see ``native/sparse.h``.
@@ -165,7 +170,7 @@ class Codebooks:
             return None
         if self._sparse is None:
             self._sparse = _native.SparseColumns(self._array.reshape(-1, self.dim))
-        return self._sparse.inner_products(q_QD, thread_count(None))
+        return self._sparse.inner_products(q_QD, threads)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write ``codebooks.safetensors``; the same codebooks always make the same bytes."""

@@ -66,7 +66,9 @@ def as_rows(x_ND: npt.ArrayLike, dim: int | None = None, what: str = "vectors") 
         rows = np.ascontiguousarray(array, dtype=np.float32)
     flat = rows.ravel()
     with np.errstate(over="ignore", invalid="ignore"):
-        finite = np.isfinite(flat @ flat)  # one quick pass; squares may overflow, too
+        # One quick pass, and not of BLAS, whose threads would be in the way of ours. Squares may
+        # overflow, too.
+        finite = np.isfinite(np.einsum("i,i", flat, flat))
     if not finite:
         finite_N = np.isfinite(rows).all(axis=1)
         if not finite_N.all():
