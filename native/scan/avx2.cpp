@@ -79,7 +79,7 @@ void groups(const Blocks& blocks, const std::uint8_t* const* tables, std::size_t
 
 }  // namespace
 
-const ByteScan kAvx2Scan = {"avx2", true, &groups, &narrow<of_one<kPairs>>,
+const ByteScan kAvx2Scan = {"avx2", 6.0, true, &groups, &narrow<of_one<kPairs>>,
                             &narrow<of_one<kExact>>};
 
 }  // namespace spherequant

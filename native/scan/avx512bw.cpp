@@ -83,7 +83,7 @@ void groups(const Blocks& blocks, const std::uint8_t* const* tables, std::size_t
 
 }  // namespace
 
-const ByteScan kAvx512BwScan = {"avx512bw", true, &groups, &narrow<of_one<kPairs>>,
+const ByteScan kAvx512BwScan = {"avx512bw", 2.5, true, &groups, &narrow<of_one<kPairs>>,
                                 &narrow<of_one<kExact>>};
 
 }  // namespace spherequant

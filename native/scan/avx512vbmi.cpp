@@ -116,7 +116,7 @@ std::uint64_t by_all(const std::uint8_t* block, std::size_t m, const std::uint8_
 
 }  // namespace
 
-const ByteScan kAvx512VbmiScan = {"avx512vbmi", false, &groups, &narrow<by_pairs>,
+const ByteScan kAvx512VbmiScan = {"avx512vbmi", 0.8, false, &groups, &narrow<by_pairs>,
                                   &narrow<by_all>};
 
 }  // namespace spherequant

@@ -21,24 +21,28 @@ struct Bucket {
 };
 
 // What things take, in nanoseconds on one machine; only their proportions matter. A bucket has to be
-// found, and its blocks are fetched from where memory did not foresee. In a flat scan a block takes each
-// query one look-up of 64 items a codebook, and is read once for all queries.
-constexpr double kBucketTime = 8.0;
-constexpr double kBlockTime = 4.0;         // of a bucket, and for each codebook
-constexpr double kBlockBookTime = 3.5;
-constexpr double kFlatBookTime = 1.2;      // of a block in a flat scan, for each codebook
-constexpr double kFlatReadBookTime = 2.2;  // shared by the queries
+// found, and its blocks are fetched from where memory did not foresee and sifted by pairs. In a flat
+// scan a block is sifted by groups, and is read once for all queries.
+struct Times {
+  double bucket = 8.0;
+  double bucket_block;  // a block of a bucket
+  double flat_block;    // a block in a flat scan, for one of many queries
+  double read_block;    // and for all of them together
 
-double visit_time(const Bucket& bucket, std::size_t m) {
-  const std::size_t blocks = (bucket.end - 1) / kBlock - bucket.begin / kBlock + 1;
-  return kBucketTime +
-         static_cast<double>(blocks) * (kBlockTime + kBlockBookTime * static_cast<double>(m));
-}
+  Times(const ByteScan& scan, std::size_t m)
+      : bucket_block(4.0 + static_cast<double>(m) * (2.0 + 2.0 * scan.look_up_time)),
+        flat_block(static_cast<double>(m) * (0.4 + scan.look_up_time)),
+        read_block(static_cast<double>(m) * 2.2) {}
 
-double flat_time(const Layout& layout, std::size_t company) {
-  return static_cast<double>(layout.n_blocks() * layout.n_codebooks()) *
-         (kFlatBookTime + kFlatReadBookTime / static_cast<double>(company));
-}
+  double visit(const Bucket& b) const {
+    return bucket +
+           bucket_block * static_cast<double>((b.end - 1) / kBlock - b.begin / kBlock + 1);
+  }
+  double flat(const Layout& layout, std::size_t company) const {
+    return static_cast<double>(layout.n_blocks()) *
+           (flat_block + read_block / static_cast<double>(company));
+  }
+};
 
 // The buckets of a layout as one query sees them, best first.
 //
@@ -82,7 +86,7 @@ class BucketOrder {
   }
 
   // About how long the further buckets take whose bounds reach the threshold, from some of them.
-  double estimate_time(float threshold) const {
+  double estimate_time(float threshold, const Times& times) const {
     std::array<std::size_t, kMaxCodewords> behind{};  // the last of each row that reaches it
     std::size_t count = 0;
     for (std::size_t i = 0, j = row_; i < layout_.n_codewords(); ++i) {
@@ -97,7 +101,7 @@ class BucketOrder {
       std::size_t j = done_[i] + skipped;
       for (; j < behind[i]; j += stride) {
         const Bucket bucket = at(i, j);
-        if (bucket.begin != bucket.end) sum += visit_time(bucket, layout_.n_codebooks());
+        if (bucket.begin != bucket.end) sum += times.visit(bucket);
       }
       skipped = j - behind[i];
     }
@@ -264,8 +268,9 @@ bool search_buckets(Query& query, const Part& part, const SearchOptions& options
   const Layout& layout = *part.layout;
   if (!query.bounded() || options.scan == nullptr) return false;
   query.enter(layout);
+  const Times times(*options.scan, layout.n_codebooks());
   const double limit = options.route == Route::kBuckets ? std::numeric_limits<double>::infinity()
-                                                        : flat_time(layout, company);
+                                                        : times.flat(layout, company);
   const Best before = query.best;
   BucketOrder order(query, layout);
   Visit visit(query, part, options.scan, scratch);
@@ -280,10 +285,10 @@ bool search_buckets(Query& query, const Part& part, const SearchOptions& options
     visit.flush();
     query.best.settle();
     seen += bucket.end - bucket.begin;
-    time += visit_time(bucket, layout.n_codebooks());
+    time += times.visit(bucket);
     if (time > limit) break;
   }
-  if (time <= limit) time += order.estimate_time(query.best.threshold());
+  if (time <= limit) time += order.estimate_time(query.best.threshold(), times);
   if (time > limit) {
     const float reached = query.best.threshold();
     query.best = before;

@@ -51,6 +51,9 @@ inline constexpr std::size_t kQueriesAtOnce = 4;
 
 struct ByteScan {
   const char* name;
+  // About how many nanoseconds it takes to look 64 items up in one codebook's table of groups, for the
+  // choice between ways that find the same.
+  double look_up_time;
   // Whether the tables that it is given must be prepared by `differ` (differences.h).
   bool differences;
   // By groups: writes the candidates of every block for each of 1 to kQueriesAtOnce queries.

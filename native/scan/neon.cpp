@@ -45,7 +45,7 @@ std::uint64_t candidates(const std::uint8_t* block, std::size_t m, const std::ui
 
 }  // namespace
 
-const ByteScan kNeonScan = {"neon", false, &query_by_query<candidates<kGroups>>,
+const ByteScan kNeonScan = {"neon", 2.5, false, &query_by_query<candidates<kGroups>>,
                             &narrow<candidates<kPairs>>, &narrow<candidates<kExact>>};
 
 }  // namespace spherequant

@@ -23,7 +23,7 @@ std::uint64_t candidates(const std::uint8_t* block, std::size_t m, const std::ui
 
 }  // namespace
 
-const ByteScan kPortableScan = {"portable", false, &query_by_query<candidates<kGroups>>,
+const ByteScan kPortableScan = {"portable", 80.0, false, &query_by_query<candidates<kGroups>>,
                                 &narrow<candidates<kPairs>>, &narrow<candidates<kExact>>};
 
 }  // namespace spherequant

@@ -34,19 +34,33 @@ struct Scratch {
   }
 };
 
-// How much a stage lets through, to tell whether it is worth its time.
+// How much a stage lets through of late, to tell whether it is worth its time. Items may lie ordered
+// by likeness, so that what held for some blocks says little about those that come much later: a stage
+// that was left out is tried again after a while.
 class Sieve {
  public:
   void note(std::size_t before, std::size_t after) {
     before_ += before;
     after_ += after;
+    if (before_ < kWindow) return;
+    before_ /= 2;
+    after_ /= 2;
   }
-  bool pays() const { return before_ < kEnough || 2 * after_ <= before_; }
+
+  // To be asked before each run of blocks.
+  bool pays() {
+    if (before_ < kEnough || 2 * after_ <= before_) return true;
+    if (++left_out_ == kPatience) *this = Sieve();
+    return false;
+  }
 
  private:
-  static constexpr std::size_t kEnough = 64;
+  static constexpr std::size_t kEnough = 64;    // blocks that tell something
+  static constexpr std::size_t kWindow = 4096;  // blocks that are remembered
+  static constexpr std::size_t kPatience = 8;   // runs without the stage
   std::size_t before_ = 0;
   std::size_t after_ = 0;
+  std::size_t left_out_ = 0;
 };
 
 class Query {
@@ -66,7 +80,7 @@ class Query {
   const std::uint8_t* groups() const { return tables_.groups(); }
   // Whether float scores keep within the bounds: not where their sums may overflow.
   bool bounded() const { return bounded_; }
-  bool groups_pay() const { return by_groups_.pays(); }
+  bool groups_pay() { return by_groups_.pays(); }
   // Of `blocks`, groups left `size`.
   void note_groups(std::size_t blocks, std::size_t size) { by_groups_.note(blocks, size); }
 
