@@ -123,6 +123,7 @@ def main() -> None:
     name = options.codes if options.codes != "random" else options.clusters or "uniform"
     if os.environ.get(scan.LEVEL_VARIABLE):
         name = f"{name}-{scan.level()}"
+        words = f"{words}, {scan.level()}"
     results.record(
         f"search-{name}-{options.items}",
         f"Search speed: {options.items:,} items, {words}",
