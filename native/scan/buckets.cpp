@@ -7,8 +7,6 @@
 #include <queue>
 #include <vector>
 
-#include "scan/flat.h"
-
 namespace spherequant {
 namespace {
 
@@ -67,7 +65,8 @@ class BucketOrder {
     for (std::size_t c = 0; c < k; ++c) {
       outer_[c] = {static_cast<float>(static_cast<double>(first[c]) + rest), c};
     }
-    for (std::size_t c = 0; c < row_; ++c) inner_[c] = {books.first == books.second ? 0.0F : second[c], c};
+    const bool alone = books.first == books.second;
+    for (std::size_t c = 0; c < row_; ++c) inner_[c] = {alone ? 0.0F : second[c], c};
     const auto higher = [](const Entry& a, const Entry& b) { return a.value > b.value; };
     std::sort(outer_.begin(), outer_.begin() + static_cast<std::ptrdiff_t>(k), higher);
     std::sort(inner_.begin(), inner_.begin() + static_cast<std::ptrdiff_t>(row_), higher);

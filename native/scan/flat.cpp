@@ -34,6 +34,31 @@ void scan_together(std::span<Query* const> queries, const Part& part, const Byte
   }
 }
 
+// Blocks first .. first + count - 1, at most a chunk, for each query. The first queries read them from
+// memory, the others from a cache.
+void scan_run(std::span<Query* const> queries, const Part& part, const ByteScan* scan,
+              std::size_t first, std::size_t count, Scratch& scratch) {
+  Blocks blocks{part.layout->block(first), count, part.layout->n_codebooks(), true};
+  Query* together[kQueriesAtOnce];
+  std::size_t size = 0;
+  for (Query* query : queries) {
+    const Query::Reach reach = query->prepare();
+    if (reach == Query::Reach::kNothing) continue;
+    query->visited += count * kBlock;
+    if (reach == Query::Reach::kCandidates && query->groups_pay()) {
+      together[size++] = query;
+      if (size < kQueriesAtOnce) continue;
+      scan_together({together, size}, part, scan, blocks, first, scratch);
+      size = 0;
+    } else {
+      Candidates* found = scratch.found.data();
+      query->search(part, first, found, allowed_lanes(part, first, count, nullptr, found));
+    }
+    blocks.cold = false;
+  }
+  if (size > 0) scan_together({together, size}, part, scan, blocks, first, scratch);
+}
+
 // Finds a threshold that k items are known to reach, from blocks spread over the layout. Items may
 // lie ordered by class: the first ones tell little about the others.
 void sample(Query& query, const Part& part, Scratch& scratch) {
@@ -60,7 +85,7 @@ void scan_range(std::span<Query* const> queries, const Part& part, const ByteSca
   const std::size_t most = chunk_blocks(part.layout->n_codebooks());
   std::size_t run = sampled(*part.layout) ? most : 2;
   for (std::size_t b = first; b < last; b += std::exchange(run, std::min(most, 2 * run))) {
-    scan_run(queries, part, scan, b, std::min(run, last - b), true, scratch);
+    scan_run(queries, part, scan, b, std::min(run, last - b), scratch);
     if (run == most) continue;
     for (Query* query : queries) query->best.settle();
   }
@@ -93,29 +118,6 @@ void scan_sliced(std::span<Query* const> queries, const Part& part, const ByteSc
 }
 
 }  // namespace
-
-void scan_run(std::span<Query* const> queries, const Part& part, const ByteScan* scan,
-              std::size_t first, std::size_t count, bool cold, Scratch& scratch) {
-  Blocks blocks{part.layout->block(first), count, part.layout->n_codebooks(), cold};
-  Query* together[kQueriesAtOnce];
-  std::size_t size = 0;
-  for (Query* query : queries) {
-    const Query::Reach reach = query->prepare();
-    if (reach == Query::Reach::kNothing) continue;
-    query->visited += count * kBlock;
-    if (reach == Query::Reach::kCandidates && query->groups_pay()) {
-      together[size++] = query;
-      if (size < kQueriesAtOnce) continue;
-      scan_together({together, size}, part, scan, blocks, first, scratch);
-      size = 0;
-    } else {
-      Candidates* found = scratch.found.data();
-      query->search(part, first, found, allowed_lanes(part, first, count, nullptr, found));
-    }
-    blocks.cold = false;
-  }
-  if (size > 0) scan_together({together, size}, part, scan, blocks, first, scratch);
-}
 
 void scan_flat(std::span<Query* const> queries, const Part& part, const ByteScan* scan,
                std::size_t threads, Scratch& scratch) {

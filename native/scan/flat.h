@@ -8,11 +8,6 @@
 
 namespace spherequant {
 
-// Searches blocks first .. first + count - 1, at most a chunk, for each query. `cold`: they come
-// from memory.
-void scan_run(std::span<Query* const> queries, const Part& part, const ByteScan* scan,
-              std::size_t first, std::size_t count, bool cold, Scratch& scratch);
-
 // Searches all blocks for each query, with up to `threads` threads.
 void scan_flat(std::span<Query* const> queries, const Part& part, const ByteScan* scan,
                std::size_t threads, Scratch& scratch);
