@@ -107,3 +107,13 @@ def make_model_fixture() -> Callable[..., FakeModel]:
 @pytest.fixture(scope="session")
 def make_pictures() -> type[Pictures]:
     return Pictures
+
+
+@pytest.fixture
+def one_faiss_thread():
+    """OpenMP threads that wait for each other cost most on busy cores."""
+    faiss = pytest.importorskip("faiss", reason="faiss-cpu is not installed")
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    yield
+    faiss.omp_set_num_threads(threads)

@@ -17,14 +17,7 @@ from spherequant.evaluation.rankings import Relevance
 from spherequant.quantizer import normalise_rows
 
 faiss = pytest.importorskip("faiss", reason="faiss-cpu is not installed")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)  # OpenMP threads that wait for each other cost most on busy cores
-    yield
-    faiss.omp_set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_faiss_thread")
 
 
 @pytest.fixture(scope="module")

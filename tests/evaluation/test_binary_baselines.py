@@ -18,16 +18,9 @@ from spherequant.evaluation.rankings import Relevance
 from spherequant.quantizer import normalise_rows
 
 faiss = pytest.importorskip("faiss", reason="faiss-cpu is not installed")
+pytestmark = pytest.mark.usefixtures("one_faiss_thread")
 
 BITS, D, T, N, Q = 16, 24, 400, 300, 9
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)  # OpenMP threads that wait for each other cost most on busy cores
-    yield
-    faiss.omp_set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
