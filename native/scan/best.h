@@ -31,6 +31,7 @@ class Best {
     const Found found{score, id};
     if (!better(found, bar_)) return false;
     found_.push_back(found);
+    settled_ = false;
     if (found_.size() >= k_ + std::max(kCompany, k_ / 2)) drop();
     return true;
   }
@@ -58,7 +59,7 @@ class Best {
 
   // Brings the threshold up to date: at least k items are known to reach it.
   void settle() {
-    if (found_.size() >= k_) drop();
+    if (!settled_ && found_.size() >= k_) drop();
   }
 
  private:
@@ -69,12 +70,14 @@ class Best {
     std::nth_element(found_.begin(), found_.begin() + static_cast<std::ptrdiff_t>(k_ - 1),
                      found_.end(), better);
     found_.resize(k_);
+    settled_ = true;
     if (better(found_.back(), bar_)) bar_ = found_.back();
   }
 
   std::size_t k_;
   Found bar_;
   std::vector<Found> found_;
+  bool settled_ = true;  // whether nothing came since the last drop
 };
 
 }  // namespace spherequant

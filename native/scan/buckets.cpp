@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <queue>
+#include <utility>
 #include <vector>
 
 namespace spherequant {
@@ -201,13 +202,16 @@ class Visit {
     }
   }
 
+  // While nothing is known that items must reach, the runs are short and double.
   void scan_large(std::size_t begin, std::size_t end) {
     const Layout& layout = *part_.layout;
     const std::size_t m = layout.n_codebooks();
+    const std::size_t most = chunk_blocks(m);
     const std::size_t behind = (end - 1) / kBlock + 1;
     Candidates* const found = scratch_.found.data();
-    for (std::size_t b = begin / kBlock; b < behind; b += chunk_blocks(m)) {
-      const std::size_t count = std::min(chunk_blocks(m), behind - b);
+    std::size_t run = query_.best.threshold() == kNoThreshold ? 2 : most;
+    for (std::size_t b = begin / kBlock; b < behind; b += std::exchange(run, std::min(most, 2 * run))) {
+      const std::size_t count = std::min(run, behind - b);
       const Query::Reach reach = query_.prepare();
       if (reach == Query::Reach::kNothing) return;
       std::size_t size;
@@ -222,6 +226,7 @@ class Visit {
       }
       for (std::size_t i = 0; i < size; ++i) found[i].block += b;
       query_.search(part_, 0, found, clip(found, size, begin, end));
+      query_.best.settle();
     }
   }
 

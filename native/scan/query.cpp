@@ -5,8 +5,9 @@
 namespace spherequant {
 namespace {
 
-// Tables are made anew when the largest deficit has shrunk by this much.
-constexpr double kShrunk = 0.95;
+// Tables are made anew when the largest deficit has shrunk by this much. That takes as long as to score
+// some hundred items, and of codes that lie close together many more are within a percent of the k-th.
+constexpr double kShrunk = 0.998;
 // Sums of larger entries might overflow: no bound holds then.
 constexpr double kLargestMagnitude = 1e37;
 
