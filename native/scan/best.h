@@ -31,7 +31,6 @@ class Best {
     const Found found{score, id};
     if (!better(found, bar_)) return false;
     found_.push_back(found);
-    settled_ = false;
     if (found_.size() >= k_ + std::max(kCompany, k_ / 2)) drop();
     return true;
   }
@@ -42,6 +41,7 @@ class Best {
   // Forgets the items, but not that there are k which score `threshold()`.
   void restart() {
     found_.clear();
+    kept_ = 0;
     bar_.id = kLast;
   }
 
@@ -57,27 +57,28 @@ class Best {
     return found_;
   }
 
-  // Brings the threshold up to date: at least k items are known to reach it.
+  // Brings the threshold about up to date: at least k items are known to reach it.
   void settle() {
-    if (!settled_ && found_.size() >= k_) drop();
+    if (found_.size() > kept_ && found_.size() >= k_ + kept_ / kFew) drop();
   }
 
  private:
   static constexpr std::int64_t kLast = std::numeric_limits<std::int64_t>::max();
   static constexpr std::size_t kCompany = 32;
+  static constexpr std::size_t kFew = 16;  // a share of newcomers below one in so many moves little
 
   void drop() {
     std::nth_element(found_.begin(), found_.begin() + static_cast<std::ptrdiff_t>(k_ - 1),
                      found_.end(), better);
     found_.resize(k_);
-    settled_ = true;
+    kept_ = k_;
     if (better(found_.back(), bar_)) bar_ = found_.back();
   }
 
   std::size_t k_;
   Found bar_;
   std::vector<Found> found_;
-  bool settled_ = true;  // whether nothing came since the last drop
+  std::size_t kept_ = 0;  // by the last drop
 };
 
 }  // namespace spherequant
