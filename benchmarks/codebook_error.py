@@ -41,7 +41,7 @@ THREADS = 2
 OURS = "`learn_codebooks`"
 TITLES = {"supervised": "Supervised embeddings, D = 64", "frozen": "Frozen features, D = 256"}
 VARIANTS = (
-    ("default", "TEMPERATURE", learning.TEMPERATURE),
+    ("as it is", "TEMPERATURE", learning.TEMPERATURE),
     ("no perturbation", "TEMPERATURE", 0.0),
     ("temperature 1", "TEMPERATURE", 1.0),
     ("temperature 3", "TEMPERATURE", 3.0),
@@ -149,14 +149,21 @@ def measure(
         None where it was not run and only kept figures are wanted.
     """
     bits, rows, method = what
-    name = re.sub(r"\W+", "-", f"{kind}-{bits}-{rows}-{method}").strip("-")
-    path = options.kept / f"{name}.json"
+    return _once(
+        f"{kind}-{bits}-{rows}-{method}",
+        lambda: METHODS[method](_subset(vectors.training, rows), vectors.held_out, bits),
+        options,
+    )
+
+
+def _once(name: str, learn: Callable[[], Learned], options: argparse.Namespace) -> Learned | None:
+    path = options.kept / (re.sub(r"\W+", "-", name).strip("-") + ".json")
     if path.exists():
         return Learned(**json.loads(path.read_text(encoding="utf-8")))
     if options.only_kept:
         return None
-    learned = METHODS[method](_subset(vectors.training, rows), vectors.held_out, bits)
-    print(f"{kind} {bits} bits, {rows} rows, {method}: {learned}", flush=True)
+    learned = learn()
+    print(f"{name}: {learned}", flush=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(learned._asdict()), encoding="utf-8")
     return learned
@@ -167,21 +174,23 @@ def _subset(training: Array, rows: int) -> Array:
     return np.ascontiguousarray(training[np.sort(chosen)])
 
 
-def variants(vectors: Vectors, bits: int, rows: int) -> list[list[object]]:
-    """`learn_codebooks` with other settings, one at a time."""
-    cells: list[list[object]] = []
-    for name, setting, value in VARIANTS:
+def variant(
+    kind: str, vectors: Vectors, what: tuple[str, str, float], options: argparse.Namespace
+) -> Learned | None:
+    """`learn_codebooks` at 32 bits with another value of one of its settings."""
+    name, setting, value = what
+
+    def learn() -> Learned:
         before = getattr(learning, setting)
         setattr(learning, setting, value)
-        learned = ours(_subset(vectors.training, rows), vectors.held_out, bits)
+        learned = ours(_subset(vectors.training, options.variants), vectors.held_out, 32)
         setattr(learning, setting, before)
-        figures = [f"{learned.held_out:.5f}", f"{learned.training:.5f}", f"{learned.cpu_s:.1f}"]
-        cells.append([name, *figures])
-        print(*cells[-1], flush=True)
-    return cells
+        return learned
+
+    return _once(f"{kind}-32-{options.variants}-{name}", learn, options)
 
 
-def table(kind: str, bits: int, rows: int, found: dict[str, Learned | None]) -> dict[str, object]:
+def table(title: str, bits: int, rows: int, found: dict[str, Learned | None]) -> dict[str, object]:
     """Methods side by side; a cell that was not run is empty."""
     cells = []
     for name, one in found.items():
@@ -194,7 +203,7 @@ def table(kind: str, bits: int, rows: int, found: dict[str, Learned | None]) -> 
         "method", "held-out error", "training error", "processor seconds", "seconds", "mean norm",
     ]  # fmt: skip
     return {
-        "caption": f"{TITLES[kind]}, {bits} bits, {rows:,} rows",
+        "caption": f"{title}, {bits} bits, {rows:,} rows",
         "columns": columns,
         "rows": cells,
     }
@@ -242,15 +251,13 @@ def main() -> None:
                 for method in options.methods
             }
             if any(found.values()):
-                tables.append(table(kind, bits, rows, found))
+                tables.append(table(TITLES[kind], bits, rows, found))
             own = found.get(OURS)
             if own is not None:
                 cuts[TITLES[kind], bits] = own.cut
         if options.variants:
-            caption = f"{TITLES[kind]}, 32 bits, {options.variants:,} rows: other settings"
-            columns = ["setting", "held-out error", "training error", "processor seconds"]
-            rows_found = variants(vectors, 32, options.variants)
-            tables.append({"caption": caption, "columns": columns, "rows": rows_found})
+            others = {one[0]: variant(kind, vectors, one, options) for one in VARIANTS}
+            tables.append(table(f"{TITLES[kind]}: other settings", 32, options.variants, others))
     if cuts:
         tables.append(cut_table(cuts))
     results.record(

@@ -5,15 +5,17 @@
 Of a row u the encoder takes the reconstruction x of least squared error. Here its codes go on by
 iterated conditional modes on another cost: squared error plus w (|x|^2 - |u|^2)^2, or minus the
 cosine of u and x. "Learned too" goes on with turns of such codes and least-squares codebooks.
-Scores are inner products with x, as the index has them, and cosines. For the embeddings of a
-trained network: mAP of test images against training images, by the network's own codebooks and
-class targets. For frozen features: the share of the 10 nearest training images, by inner product
-of the floats, that is among the 10 best scores. Figures go to docs/results.
+Scores are inner products with x, as the index has them, squared distances to x, and cosines; the
+last column is the difference of two of these with its 95 % interval over queries. For the
+embeddings of a trained network: mAP of test images against training images, by the network's own
+codebooks and class targets. For frozen features: the share of the 10 nearest training images, by
+inner product of the floats, that is among the 10 best scores. Figures go to docs/results.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,23 +25,22 @@ import torch
 import held_out_vectors
 import results
 from codebook_error import squared_error
+from held_out_vectors import Array
 from spherequant import Model
+from spherequant.evaluation import paired_bootstrap
 from spherequant.evaluation.metrics import average_precision
 from spherequant.quantizer import Codebooks, CodebookSums, Encoder, learn_codebooks, normalise_rows
 from training_runs import RUNS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy.typing as npt
 
-    from held_out_vectors import Array
-
     Codes = npt.NDArray[np.uint8]
-    # inner products <u, x>, squares |x|^2 and squares |u|^2 -> what is to be least
-    Cost = Callable[[Array, Array, Array], Array]
-    # scores [Q, N] of some queries, the first of them -> a figure for each
-    Judge = Callable[[Array, int], Array]
+
+# inner products <u, x>, squares |x|^2 and squares |u|^2 -> what is to be least
+Cost = Callable[[Array, Array, Array], Array]
+# scores [Q, N] of some queries, the first of them -> a figure for each
+Judge = Callable[[Array, int], Array]
 
 NEAREST = 10
 ROUNDS = 3
@@ -64,6 +65,14 @@ COSTS: dict[str, Cost | None] = {
     "norm penalty, w = 0.3": penalty(0.3),
     "norm penalty, w = 3": penalty(3.0),
     "angle": angle,
+}
+
+
+# How stored points are ranked: inner product, squared distance, inner product of directions.
+SCORES: dict[str, Callable[[Array, Array], Array]] = {
+    "inner product": lambda q_QD, x_ND: q_QD @ x_ND.T,
+    "Euclidean": lambda q_QD, x_ND: 2 * q_QD @ x_ND.T - (x_ND**2).sum(axis=1),
+    "cosine": lambda q_QD, x_ND: q_QD @ normalise_rows(x_ND).T,
 }
 
 
@@ -110,7 +119,7 @@ def row(
     cost: Cost | None,
     parts: tuple[Array, Array, Array],
     judge: Judge,
-) -> list[object]:
+) -> list[str]:
     """One line of a table.
 
     Args:
@@ -126,22 +135,29 @@ def row(
     own_N = np.linalg.norm(held_out, axis=1)
     cosine = float(((decoded * held_out).sum(axis=1) / length_N / own_N).mean())
     stored = codebooks.decode(encode(codebooks, database, cost))
-    figures = []
-    for points in (stored, normalise_rows(stored)):
-        values = [
-            judge(queries[first : first + QUERIES_AT_ONCE] @ points.T, first)
-            for first in range(0, len(queries), QUERIES_AT_ONCE)
-        ]
-        figures.append(float(np.concatenate(values).mean()))
-    spread = f"{(length_N / own_N).mean():.3f} ± {(length_N / own_N).std():.3f}"
-    line = [name, f"{squared_error(decoded, held_out):.5f}", f"{cosine:.5f}", spread, *figures]
+    scored = [
+        np.concatenate(
+            [judge(score(queries[i : i + QUERIES_AT_ONCE], stored), i) for i in _starts(queries)]
+        )
+        for score in SCORES.values()
+    ]
+    ratio_N = length_N / own_N
+    line = [name, f"{squared_error(decoded, held_out):.5f}", f"{cosine:.5f}"]
+    line += [f"{ratio_N.mean():.3f} ± {ratio_N.std():.3f}"]
+    line += [f"{values.mean():.4f}" for values in scored]
+    gain = paired_bootstrap(scored[-1], scored[0])
+    line += [f"{gain.difference:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"]
     print(*line, flush=True)
     return line
 
 
+def _starts(queries: Array) -> range:
+    return range(0, len(queries), QUERIES_AT_ONCE)
+
+
 def lines(
     codebooks: Codebooks, learned_from: Array, parts: tuple[Array, Array, Array], judge: Judge
-) -> list[list[object]]:
+) -> list[list[str]]:
     """Every cost, and the stronger two in learning too."""
     table = [row(name, codebooks, cost, parts, judge) for name, cost in COSTS.items()]
     for name in ("norm penalty, w = 3", "angle"):
@@ -152,7 +168,7 @@ def lines(
     return table
 
 
-def trained_network(options: argparse.Namespace) -> list[list[object]]:
+def trained_network(options: argparse.Namespace) -> list[list[str]]:
     """Lines for the embeddings of a run, by its codebooks and class target; mAP."""
     vectors = held_out_vectors.of_kind("supervised", options.features, options.run)
     model = Model.load(RUNS / options.run)
@@ -171,7 +187,7 @@ def trained_network(options: argparse.Namespace) -> list[list[object]]:
     return lines(model.codebooks, database, parts, judge)
 
 
-def frozen_features(options: argparse.Namespace) -> list[list[object]]:
+def frozen_features(options: argparse.Namespace) -> list[list[str]]:
     """Lines for the features of a pretrained network; recall of the nearest neighbours."""
     vectors = held_out_vectors.of_kind("frozen", options.features, options.run)
     chosen = np.linspace(0, len(vectors.held_out) - 1, options.queries).astype(np.int64)
@@ -179,10 +195,7 @@ def frozen_features(options: argparse.Namespace) -> list[list[object]]:
     step = max(1, len(vectors.training) // LEARNED_ROWS)
     learned_from = np.ascontiguousarray(vectors.training[::step])
     true_QR = np.concatenate(
-        [
-            _best(queries[first : first + QUERIES_AT_ONCE] @ vectors.training.T)
-            for first in range(0, len(queries), QUERIES_AT_ONCE)
-        ]
+        [_best(queries[i : i + QUERIES_AT_ONCE] @ vectors.training.T) for i in _starts(queries)]
     )
 
     def judge(scores_QN: Array, first: int) -> Array:
@@ -207,7 +220,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(2)
     columns = [
-        "codes", "squared error", "cosine", "norm / norm of u", "{}, inner product", "{}, cosine",
+        "codes", "squared error", "cosine", "norm / norm of u",
+        *[f"{{}}, {name}" for name in SCORES], "cosine less inner product",
     ]  # fmt: skip
     tables = []
     for caption, figure, made in (
