@@ -52,6 +52,31 @@ def test_leading_codebooks_carry_the_most(clustered):
     assert (np.diff(energy) < 0).all()
 
 
+def test_annealing_finds_better_codebooks_than_turns_alone(clustered):
+    x, _ = clustered(3000, d=24, clusters=3)
+    unseen, _ = clustered(1000, d=24, clusters=3, seed=1)
+    alone = residual_codebooks(torch.from_numpy(x), 4, 16, generator())
+    alone = learn_codebooks(x, 4, 16, init=alone)
+    learned = learn_codebooks(x, 4, 16)
+    assert error(learned, x) < error(alone, x)
+    assert error(learned, unseen) < error(alone, unseen)
+
+
+def test_turns_help_with_three_rows_a_codeword(clustered):
+    x, _ = clustered(800, clusters=20)
+    unseen, _ = clustered(1000, clusters=20, seed=1)
+    first = learn_codebooks(x, 4, 64, iterations=0)
+    assert error(learn_codebooks(x, 4, 64), unseen) < error(first, unseen)
+
+
+def test_the_last_turn_is_exact(clustered):
+    x, _ = clustered(400)
+    u = torch.from_numpy(x)
+    first = residual_codebooks(u, 2, 16, generator())
+    assert learning.annealed(first, u, 0, generator()) == first
+    assert learning.annealed(first, u, 1, generator()) == learning.improve(first, u, generator())
+
+
 def test_the_seed_decides(clustered):
     x, _ = clustered(400)
     learned = learn_codebooks(x, 2, 16, iterations=2, seed=3)

@@ -25,21 +25,15 @@ from spherequant.quantizer.sparse_least_squares import solve_sparse
 from spherequant.quantizer.sparsity import nonzero_budget
 from spherequant.quantizer.vectors import as_rows
 
-DEFAULT_ITERATIONS = 8  # the error on unseen vectors falls no further after these
+# benchmarks/codebook_error.py compares other values of the four settings that follow.
+DEFAULT_ITERATIONS = 16
+TEMPERATURE = 2.0  # of the first turn, in errors of a row
+TURN_BEAM = 8  # in turns; half of the encoder's
+LEVEL_ITERATIONS = 2  # k-means steps on a new codebook: only a place to start from
+
 EPSILON = 1e-2  # of the N / K items that a codeword has on average
 
-# A least-squares update fits all M K codewords together. On fewer rows a codeword than this it
-# raised the error on unseen vectors (3,000 rows, M K = 1,024: .0620 to .0644; 20,000: .0518 to
-# .0512), so residual codebooks are then left as they are.
-MIN_ROWS_PER_CODEWORD = 8
-
-# Sparse codebooks still get better where dense ones no longer do: 16,000 embeddings of CIFAR-10, 64
-# dimensions, M = 4, S1, squared error of unseen ones .0112 after 5 turns, .0096 after 7, .0093
-# after 10; .0100 after 10 when unused codewords stay where they are.
-_SPARSE_TURNS = 2  # for each turn of dense codebooks
-_SEEDED_SHARE = 4  # the first of so many turns give unused codewords a new place
-
-_LEVEL_ITERATIONS = 8  # k-means steps on a new codebook
+_SEEDED_SHARE = 4  # the first of so many sparse turns give unused codewords a new place
 _SEED_ROWS = 8_192  # rows among which the first codewords of a codebook are chosen
 _MAX_ROWS = 131_072  # rows learned from: 512 for each of 256 codewords
 
@@ -115,17 +109,67 @@ def improve(
     u_ND: torch.Tensor,
     generator: torch.Generator,
     *,
-    beam: int = DEFAULT_BEAM,
+    beam: int = TURN_BEAM,
     icm_rounds: int = DEFAULT_ICM_ROUNDS,
 ) -> Codebooks:
     """One turn: codes given codebooks, then codebooks given codes, then unused codewords."""
     codes_NM = nearest_codes(u_ND, codebooks, beam, icm_rounds)
+    return _updated(codebooks, codes_NM, u_ND, generator)
+
+
+def _updated(
+    codebooks: Codebooks, codes_NM: torch.Tensor, u_ND: torch.Tensor, generator: torch.Generator
+) -> Codebooks:
     sums = CodebookSums(
         codebooks.n_codebooks, codebooks.n_codewords, codebooks.dim, device=u_ND.device
     )
     sums.add(codes_NM, u_ND)
     solved = sums.solve(codebooks, EPSILON * len(u_ND) / codebooks.n_codewords)
     return reseed_dead(solved, codes_NM, u_ND, generator)
+
+
+def _decoded(codebooks: Codebooks, codes_NM: torch.Tensor) -> torch.Tensor:
+    decoded_ND = codebooks.decode(codes_NM.cpu().numpy())
+    return torch.from_numpy(decoded_ND).to(codes_NM.device)
+
+
+def annealed(
+    codebooks: Codebooks, u_ND: torch.Tensor, turns: int, generator: torch.Generator
+) -> Codebooks:
+    """Turns whose codes are those of perturbed rows, ever less so, and in the last of the rows.
+
+    Turns of exact codes stop at the first poor optimum: a row keeps the codewords that it has
+    helped to make. Here each row is encoded away from itself, by T times its own error in each
+    dimension times a standard normal number; the codebooks are then those of least error on the
+    rows themselves. T falls from near ``TEMPERATURE`` to zero in equal steps. (Perturbing one of
+    the two steps of a turn is the idea of stochastic relaxation: Zeger, Vaisey and Gersho, IEEE
+    Transactions on Signal Processing 40(2), 1992; for additive codes Martinez et al., "LSQ++",
+    ECCV 2018, who perturb codebooks or all rows alike.)
+
+    Args:
+        codebooks: Where to start from.
+        u_ND: float [N, D].
+        turns: How many; none leave the codebooks as they are.
+        generator: A generator on the CPU.
+
+    Returns:
+        New codebooks.
+    """
+    codes_NM = nearest_codes(u_ND, codebooks, beam=1, icm_rounds=0)
+    for turn in range(turns):
+        error_ND = u_ND - _decoded(codebooks, codes_NM)
+        normal_ND = torch.randn(u_ND.shape, generator=generator).to(u_ND.device)
+        temperature = TEMPERATURE * (turns - 1 - turn) / turns
+        perturbed_ND = u_ND + temperature * normal_ND * error_ND
+        codes_NM = nearest_codes(perturbed_ND, codebooks, TURN_BEAM)
+        codebooks = _updated(codebooks, codes_NM, u_ND, generator)
+    return codebooks
+
+
+def _leading_first(codebooks: Codebooks) -> Codebooks:
+    """The same codebooks by falling variance of their codewords."""
+    variance_M = codebooks.array.var(axis=1).sum(axis=1)
+    return Codebooks(codebooks.array[np.argsort(-variance_M, kind="stable")])
 
 
 def sparsified(
@@ -187,14 +231,13 @@ def residual_codebooks(
     residual_ND = u_ND
     for m in range(n_codebooks):
         level = Codebooks(_spread_rows(residual_ND, n_codewords, generator)[None].numpy())
-        for _ in range(_LEVEL_ITERATIONS):
+        for _ in range(LEVEL_ITERATIONS):
             level = improve(level, residual_ND, generator, beam=1, icm_rounds=0)
         levels.append(level.array)
         if m + 1 < n_codebooks:
             codebooks = Codebooks(np.concatenate(levels))
             codes_NM = nearest_codes(u_ND, codebooks)
-            decoded_ND = codebooks.decode(codes_NM.cpu().numpy())
-            residual_ND = u_ND - torch.from_numpy(decoded_ND).to(u_ND.device)
+            residual_ND = u_ND - _decoded(codebooks, codes_NM)
     return Codebooks(np.concatenate(levels))
 
 
@@ -247,15 +290,16 @@ def learn_codebooks(
             the seed, are used.
         n_codebooks: M, 1 to 16.
         n_codewords: K, 1 to 256; may exceed the number of distinct rows.
-        iterations: Turns of codes and codebooks after the start; none from residual codebooks
-            on fewer than 8 M K rows, where they only fit noise.
+        iterations: Turns of codes and codebooks after the start, and for sparse ones as many
+            again.
         seed: Everything random comes from it.
-        init: Codebooks to start from, of the shape [M, K, D]; residual ones by default.
+        init: Codebooks of the shape [M, K, D] to start from and improve step by step; by default
+            residual ones, whose codes are perturbed in the first turns (:func:`annealed`).
         sparsity: The most nonzeros of all codebooks together, as
             :func:`~spherequant.quantizer.sparsity.nonzero_budget` has it; None for dense ones.
 
     Returns:
-        The codebooks, the one that explains most of the rows' variance first.
+        The codebooks, those whose codewords vary most first, unless ``init`` has another order.
 
     Raises:
         InputError: no rows, rows that are not finite, or M, K or the sparsity out of range.
@@ -265,7 +309,6 @@ def learn_codebooks(
             f"there may be 1 to {MAX_CODEBOOKS} codebooks of 1 to {MAX_CODEWORDS} codewords, "
             f"not {n_codebooks} of {n_codewords}"
         )
-    dense_turns = iterations
     generator = torch.Generator().manual_seed(seed)
     device = u_ND.device if isinstance(u_ND, torch.Tensor) else torch.device("cpu")
     rows = as_rows(u_ND.detach().cpu().numpy() if isinstance(u_ND, torch.Tensor) else u_ND)
@@ -274,18 +317,17 @@ def learn_codebooks(
     budget = nonzero_budget(sparsity, n_codebooks, n_codewords, rows.shape[1])
     u_ND = _subsample(as_tensor(rows, torch.float32, device), _MAX_ROWS, generator)
     if init is None:
-        codebooks = residual_codebooks(u_ND, n_codebooks, n_codewords, generator)
-        if len(u_ND) < MIN_ROWS_PER_CODEWORD * n_codebooks * n_codewords:
-            dense_turns = 0
+        start = residual_codebooks(u_ND, n_codebooks, n_codewords, generator)
+        codebooks = _leading_first(annealed(start, u_ND, iterations, generator))
     elif init.array.shape == (n_codebooks, n_codewords, u_ND.shape[1]):
         codebooks = init
+        for _ in range(iterations):
+            codebooks = improve(codebooks, u_ND, generator)
     else:
         raise InputError(
             f"init has the shape {list(init.array.shape)}, "
             f"not {[n_codebooks, n_codewords, u_ND.shape[1]]}"
         )
-    for _ in range(dense_turns):
-        codebooks = improve(codebooks, u_ND, generator)
     if budget is None or budget >= codebooks.array.size:
         return codebooks
-    return sparsified(codebooks, u_ND, budget, max(1, _SPARSE_TURNS * iterations), generator)
+    return sparsified(codebooks, u_ND, budget, max(1, iterations), generator)

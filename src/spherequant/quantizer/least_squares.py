@@ -85,19 +85,24 @@ class CodebookSums:
         size = len(self.gram)
         offsets_M = torch.arange(self.n_codebooks, device=device) * self.n_codewords
         rows = min(max(1, _MAX_ONE_HOT // size), max(1, len(codes)))
-        # A product with the one-hot matrix, not index_add_: that is slow on a CPU, and on a GPU its
-        # atomic additions come in no fixed order.
-        one_hot = torch.zeros(rows, size, dtype=torch.float64, device=device)
         one = torch.ones((), dtype=torch.float64, device=device)
         for start in range(0, len(codes), rows):
             columns_BM = codes[start : start + rows] + offsets_M
-            u_BD = u[start : start + rows]
             pairs = (columns_BM[:, :, None] * size + columns_BM[:, None, :]).flatten()
             # Counts are exact in float64, in any order.
             self.gram.view(-1).scatter_add_(0, pairs, one.expand_as(pairs))
-            batch = one_hot[: len(u_BD)]
-            self.moment += batch.scatter_(1, columns_BM, 1.0).T @ u_BD
-            batch.scatter_(1, columns_BM, 0.0)
+            self._add_moment(columns_BM, u[start : start + rows])
+
+    def _add_moment(self, columns_BM: torch.Tensor, u_BD: torch.Tensor) -> None:
+        """Add ``AᵀU`` of items whose ones stand in these columns of A."""
+        if columns_BM.device.type == "cpu":
+            for columns_B in columns_BM.T:
+                self.moment.index_add_(0, columns_B, u_BD)
+            return
+        # A product with the one-hot matrix: on a GPU the atomic additions of index_add_ come in no
+        # fixed order.
+        one_hot = self.moment.new_zeros(len(columns_BM), len(self.gram))
+        self.moment += one_hot.scatter_(1, columns_BM, 1.0).T @ u_BD
 
     def __iadd__(self, other: CodebookSums) -> Self:
         """Take over the sums of other items (of another batch or machine)."""

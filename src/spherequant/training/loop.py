@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from spherequant.quantizer import Codebooks
     from spherequant.training.config import TrainConfig
 
-_ROUND_ITERATIONS = 2  # the codes of a round are used for some epochs only
+_ROUND_ITERATIONS = 4  # the codes of a round are used for some epochs only
 
 
 @dataclass(frozen=True, slots=True)
