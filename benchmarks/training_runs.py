@@ -7,13 +7,14 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from spherequant import Codebooks, Model, TrainConfig, train
 from spherequant.evaluation import CodeRanker, FloatRanker, Ranked, rank_baselines, rank_queries
 from spherequant.evaluation.embeddings import Collection, embed_split
+from spherequant.evaluation.rankings import Relevance
 from spherequant.images import Source, Split, make_split, open_source
 from spherequant.training.recipe import choose_backbone, resolve
 from spherequant.training.requantize import requantize, true_centres
@@ -61,6 +62,16 @@ def trained(name: str, source: str, config: TrainConfig) -> Model:
     return train(source, config, out=folder, report=say)
 
 
+def setting(*models: Model) -> dict[str, Any]:
+    """Return what results.record tells of trainings that differ in their seeds only."""
+    config = models[0].config
+    return {
+        "epochs": config.epochs,
+        "image_size": config.image_size,
+        "seeds": [model.config.seed for model in models],
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Embedded:
     """A protocol's images as one network embeds them.
@@ -94,6 +105,18 @@ def _training_labels(source: Source, split: Split, model: Model) -> np.ndarray:
     for row, position in enumerate(split.training):
         labels[row, [column[label] for label in source.items[position].labels]] = True
     return labels
+
+
+def with_queries(data: Collection, count: int) -> Collection:
+    """Return the collection with so many of its queries, spread evenly over them."""
+    chosen = np.linspace(0, len(data.queries) - 1, min(count, len(data.queries))).astype(np.int64)
+    items = [data.query_items[i] for i in chosen]
+    relevance = Relevance(
+        [item.labels for item in items], [item.labels for item in data.database_items]
+    )
+    return dataclasses.replace(
+        data, query_items=items, queries=data.queries[chosen], relevance=relevance
+    )
 
 
 def of_length(model: Model, data: Embedded, bits: int) -> Model:
