@@ -73,7 +73,10 @@ def _dealt(
 
 
 def _write_mosaic(
-    images: zipfile.ZipFile, file: Path, dealt: Mapping[str, Iterator[str]], rng: np.random.Generator
+    images: zipfile.ZipFile,
+    file: Path,
+    dealt: Mapping[str, Iterator[str]],
+    rng: np.random.Generator,
 ) -> list[str]:
     """Write one mosaic; return its labels."""
     count = 1 + int(rng.choice(len(SHARES), p=SHARES))

@@ -23,6 +23,7 @@ from training_runs import RUNS, setting, trained
 if TYPE_CHECKING:
     from spherequant.evaluation import Report
 
+BATCH = 128  # there are few mosaics: more steps of fewer
 COCO = "tinycoco-multilabel.zip"
 RANKINGS = {
     "codes": "DSQ, 32 bits",
@@ -39,16 +40,19 @@ def main() -> None:
     """Write the mosaics, train, evaluate, record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--images", type=int, default=12_000, help="mosaics to train on")
-    parser.add_argument("--queries", type=int, default=1_000)
+    add_options(parser)
     options = parser.parse_args()
-    name = f"multi-label-{options.images}-{options.epochs}-epochs-seed-{options.seed}"
+    name = run_name(options)
     folder = RUNS / name / "mosaics"
     archive = results.data_file("SPHEREQUANT_DATA", "cifar10.zip")
-    write_mosaics(archive, folder, {"train": options.images, "test": options.queries})
+    write_mosaics(archive, folder, {"train": options.mosaics, "test": options.mosaic_queries})
     config = TrainConfig(
-        bits=32, backbone="small", image_size=64, epochs=options.epochs, seed=options.seed
+        bits=32,
+        backbone="small",
+        image_size=options.mosaic_side,
+        epochs=options.mosaic_epochs,
+        batch_size=BATCH,
+        seed=options.seed,
     )
     model = trained(f"{name}/dsq-32", str(folder), config)
     report = evaluate(model, str(folder), baselines=("pq", "rq"), out=RUNS / name / "report")
@@ -56,10 +60,11 @@ def main() -> None:
     results.record(
         name,
         "Several labels an image: mosaics of CIFAR-10",
-        f"{options.images:,} mosaics of CIFAR-10's training images are the database, "
-        f"{options.queries:,} of its test images the queries; {labels} of them have 1 / 2 / 3 / 4 "
-        "labels of 10, in tiles of 32 pixels. `small` from scratch, softmax with the mass spread "
-        f"over an image's labels, {model.summary['images']:,} images trained on in "
+        f"{options.mosaics:,} mosaics of CIFAR-10's training images are the database, "
+        f"{options.mosaic_queries:,} of its test images the queries; {labels} of them have 1 / 2 / "
+        "3 / 4 labels of 10, in tiles of 32 pixels, shrunk with the mosaic to the network's input. "
+        "`small` from scratch, softmax with the mass spread over an image's labels, "
+        f"{model.summary['images']:,} images trained on in "
         f"{model.summary['seconds']:.0f} s. Relevant is what shares a label. A ranking at random "
         f"would reach {_chance(report):.4f}, the mean share of relevant items.",
         [
@@ -71,12 +76,28 @@ def main() -> None:
     _record_photographs(options.seed)
 
 
+def add_options(parser: argparse._ActionsContainer) -> None:
+    """Add what makes a run, for the drawing of its examples too."""
+    parser.add_argument("--mosaics", type=int, default=12_000, help="to train on")
+    parser.add_argument("--mosaic-queries", type=int, default=1_000)
+    parser.add_argument("--mosaic-side", type=int, default=32, help="of the network's input")
+    parser.add_argument("--mosaic-epochs", type=int, default=5)
+
+
+def run_name(options: argparse.Namespace) -> str:
+    """Return the name of the run's folder and record."""
+    return (
+        f"multi-label-{options.mosaics}-{options.mosaic_side}px-{options.mosaic_epochs}-epochs-"
+        f"seed-{options.seed}"
+    )
+
+
 def _chance(report: Report) -> float:
     return float(report.queries.relevant_counts.mean() / report.database_count)
 
 
 def _rankings(report: Report) -> dict[str, list[object]]:
-    """mAP of every ranking, and the paired difference of the codes to it."""
+    """Compare mAP of every ranking, and what the codes have more, paired."""
     rankings = report.queries.rankings
     rows: list[object] = []
     for name, words in RANKINGS.items():
@@ -87,9 +108,7 @@ def _rankings(report: Report) -> dict[str, list[object]]:
             rows.append([*row, None, None])
             continue
         better = paired_bootstrap(rankings["codes"].ap, rankings[name].ap)
-        rows.append(
-            [*row, f"{better.difference:+.4f}", f"[{better.low:+.4f}, {better.high:+.4f}]"]
-        )
+        rows.append([*row, f"{better.difference:+.4f}", f"[{better.low:+.4f}, {better.high:+.4f}]"])
     rows.append(["any order, at random", _chance(report), None, None])
     return {"columns": ["ranking", "mAP", "DSQ less it", "95 % interval"], "rows": rows}
 

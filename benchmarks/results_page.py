@@ -37,10 +37,10 @@ beside the table. Times are those of the machine that the section names: compare
 measured side by side.
 """
 
-_REDUCED = (
-    "Reduced settings",
+_REDUCED = "Reduced settings"
+_REDUCED_NOTES = (
     "Made by `make results` without `FULL=1`: fewer epochs, items and queries, so that everything "
-    "takes minutes. These figures show that the scripts run; those above are the results.",
+    "takes minutes. These figures show that the scripts run; those above are the results."
 )
 
 
@@ -225,7 +225,7 @@ def render_page(folder: Path) -> str:
         parts.append(f"## {title}\n")
         parts += [_record(name, records[name]) for name in names]
     if reduced:
-        parts += [f"## {_REDUCED[0]}\n", f"{_REDUCED[1]}\n"]
+        parts += [f"## {_REDUCED}\n", f"{_REDUCED_NOTES}\n"]
         parts += [
             _record(f"reduced-{name}", reduced[name])
             for _, names in in_sections(reduced)
@@ -258,11 +258,7 @@ def in_sections(names: Iterable[str]) -> list[tuple[Section, list[str]]]:
 
 
 def look_up(record: Mapping[str, Any], cell: Cell) -> object:
-    """Return what a record holds in a cell.
-
-    Raises:
-        KeyError: it has no such cell.
-    """
+    """Return what a record holds in a cell; None where it has no such cell."""
     for table in record["tables"]:
         if not table["caption"].startswith(cell.table) or cell.column not in table["columns"]:
             continue
@@ -270,7 +266,7 @@ def look_up(record: Mapping[str, Any], cell: Cell) -> object:
             if tuple(row[: len(cell.row)]) == cell.row:
                 value: object = row[table["columns"].index(cell.column)]
                 return value
-    raise KeyError(f"{record['title']}: {cell.table}, {cell.row}, {cell.column}")
+    return None
 
 
 def _headlines(records: Records) -> str:
@@ -279,7 +275,9 @@ def _headlines(records: Records) -> str:
         if headline.record not in records:
             continue
         record = records[headline.record]
-        shown = "; ".join(f"{cell.words} {_short(look_up(record, cell))}" for cell in headline.cells)
+        shown = "; ".join(
+            f"{cell.words} {_short(look_up(record, cell))}" for cell in headline.cells
+        )
         setting = _setting(record.get("setting"))
         rows.append([headline.title + (f" ({setting})" if setting else ""), shown])
         rows[-1].append(f"[section](#{headline.record})")
@@ -292,7 +290,7 @@ def _contents(groups: Sequence[tuple[str, list[str]]], records: Records, *, redu
         lines.append(f"- {title}")
         lines += [f"  - [{records[name]['title']}](#{name})" for name in names]
     if reduced:
-        lines.append(f"- {_REDUCED[0]}")
+        lines.append(f"- {_REDUCED}")
     return "\n".join([*lines, ""])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import sys
 import time
 from dataclasses import dataclass
@@ -88,15 +89,45 @@ class Embedded:
 
 
 def embedded(model: Model, source_path: str) -> Embedded:
-    """Embed queries, database and training images of the model's protocol."""
+    """Embed queries, database and training images of the model's protocol.
+
+    Vectors are kept below results/embedded, under the model's fingerprint and the images' keys: a
+    second script that asks for the same reads them.
+    """
     begun = time.perf_counter()
     with open_source(source_path) as source:
         split = make_split(source.items, model.config.protocol, model.config.split_seed)
-        collection = embed_split(model, source, split, None, with_training=True)
-        if collection.skips:
-            sys.exit(f"{len(collection.skips)} images could not be read: no benchmark")
+        digest = hashlib.sha256(model.fingerprint.encode())
+        for part in (split.queries, split.database, split.training):
+            digest.update("\n".join(source.items[i].key for i in part).encode())
+        file = RUNS / "embedded" / f"{digest.hexdigest()[:16]}.npz"
+        if file.exists():
+            collection = _read_vectors(file, source, split)
+        else:
+            collection = embed_split(model, source, split, None, with_training=True)
+            if collection.skips:
+                sys.exit(f"{len(collection.skips)} images could not be read: no benchmark")
+            _keep_vectors(file, collection)
         labels = _training_labels(source, split, model)
     return Embedded(collection, labels, time.perf_counter() - begun)
+
+
+def _keep_vectors(file: Path, collection: Collection) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_suffix(".part.npz")
+    vectors = {part: getattr(collection, part) for part in ("queries", "database", "training")}
+    np.savez(draft, **vectors)
+    draft.replace(file)
+
+
+def _read_vectors(file: Path, source: Source, split: Split) -> Collection:
+    """Return what was kept: nothing had been skipped, so rows are those of the split."""
+    queries = [item for item in (source.items[i] for i in split.queries) if item.labels]
+    database = [source.items[i] for i in split.database]
+    relevance = Relevance([item.labels for item in queries], [item.labels for item in database])
+    with np.load(file) as kept:
+        vectors = {part: kept[part] for part in ("queries", "database", "training")}
+    return Collection(queries, database, **vectors, relevance=relevance, skips=())
 
 
 def _training_labels(source: Source, split: Split, model: Model) -> np.ndarray:
@@ -152,11 +183,13 @@ def rank_faiss(collection: Collection, bits: int) -> dict[str, Ranked]:
     )
 
 
-def rank_class_centres(model: Model, collection: Collection) -> Ranked:
+def rank_class_centres(
+    model: Model, collection: Collection, ranks: np.ndarray = NO_RANKS
+) -> Ranked:
     """Rank the centre of each item's predicted class: the control that is hardest to beat."""
     centres_ND = model.class_centres[model.predict(collection.database).argmax(axis=1)]
     ranker = FloatRanker(centres_ND, collection.queries)
-    return rank_queries(ranker, collection.relevance, at=None, ranks=NO_RANKS)["float"]
+    return rank_queries(ranker, collection.relevance, at=None, ranks=ranks)["float"]
 
 
 def database_accuracy(model: Model, data: Embedded) -> float:

@@ -40,8 +40,9 @@ def test_each_headline_is_in_a_record(headline):
 
 def test_a_cell_that_is_not_there():
     cell = results_page.Cell("", "Table", ("row",), "column")
-    with pytest.raises(KeyError, match="Title: Table"):
-        results_page.look_up(record(), cell)
+    table = {"caption": "Table 1", "columns": ["a", "column"], "rows": [["row", 3]]}
+    assert results_page.look_up(record(), cell) is None
+    assert results_page.look_up(record(tables=[table]), cell) == 3
 
 
 def test_the_page_is_that_of_the_records(tmp_path):
