@@ -163,9 +163,9 @@ def draw_curves(run: Run, _: argparse.Namespace) -> None:
         ),
         "Precision over recall, and precision at N",
         f"{len(data.queries):,} queries against {len(data.database):,} images, {run.protocol}. "
-        "Class centre: the centre of the item's predicted class. At the right N ends at the number of "
-        "relevant items. FAISS's quantizers have the same "
-        "bits and were learned on the same embeddings.",
+        "Class centre: the centre of the item's predicted class. At the right N ends where all "
+        "relevant items could be found. FAISS's quantizers have the same bits and were learned on "
+        "the same embeddings.",
         alt="Two panels of curves: precision over recall, precision at N",
         tables=[
             {

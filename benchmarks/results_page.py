@@ -60,7 +60,13 @@ class Section:
 
 # A record stands in the first section that has a beginning of its name; others come last.
 SECTIONS = (
-    Section("Figures", ("figures",)),
+    Section(
+        "Figures",
+        (
+            *("figures-curves", "figures-bits", "figures-items", "figures-norms", "figures-map"),
+            *("figures-examples", "figures-mosaics", "figures"),
+        ),
+    ),
     Section("CIFAR-10", ("cifar10-full", "cifar10-54k", "cifar10-59k", "cifar10")),
     Section("Code lengths", ("lengths", "prefix")),
     Section("Baselines and ablations", ("grid", "alternatives", "ablation", "class-target")),
@@ -71,7 +77,7 @@ SECTIONS = (
     Section("Speed: search", ("search-uniform", "search")),
     Section("Speed: filters and deletes", ("filters",)),
     Section("Speed: large indexes", ("large",)),
-    Section("Speed: encoding", ("encoding",)),
+    Section("Speed: encoding", ("encoding-64", "encoding")),
     Section("Speed: opening and keys", ("reopening", "keys")),
     Section("Speed: training", ("training-time",)),
     Section("Robustness", ("robustness",)),
@@ -302,8 +308,10 @@ def _record(name: str, values: Mapping[str, Any]) -> str:
     parts = [
         f'<a id="{name}"></a>\n',
         f"### {values['title']}\n",
-        f"`{command}`; {values['machine']}; {values['date']}.\n\n{values['notes']}\n",
+        f"`{command}`; {values['machine']}; {values['date']}.\n",
     ]
+    if values["notes"]:
+        parts.append(f"{values['notes']}\n")
     parts += [_drawing(drawing) for drawing in values.get("drawings", [])]
     parts += [
         _table(table, _setting(table.get("setting", values.get("setting"))))
