@@ -29,6 +29,7 @@ DOCS = ROOT / "docs"
 REDUCED = "SPHEREQUANT_REDUCED"
 # Variables that change what a script measures: part of its command.
 _VARIABLES = ("SPHEREQUANT_SIMD",)
+_TEMPORARY = "$TMPDIR"
 
 
 def data_file(variable: str, name: str) -> Path:
@@ -113,7 +114,7 @@ def portable_argument(argument: str) -> str:
     if not option.startswith("-"):
         option, equals, value = "", "", argument
     value = without_paths(value)
-    if Path(value).is_absolute():
+    if Path(value).is_absolute() or value.startswith(_TEMPORARY):
         value = Path(value).name
     return f"{option}{equals}{value}"
 
@@ -137,7 +138,7 @@ def _folders() -> Iterable[tuple[str, str]]:
         os.environ.get("SPHEREQUANT_DATA"): "$SPHEREQUANT_DATA",
         os.environ.get("SPHEREQUANT_WEIGHTS"): "$SPHEREQUANT_WEIGHTS",
         str(ROOT): "",
-        tempfile.gettempdir(): "$TMPDIR",
+        tempfile.gettempdir(): _TEMPORARY,
         str(Path.home()): "~",
     }
     whole = {

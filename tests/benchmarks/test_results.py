@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ def docs(tmp_path, monkeypatch):
         ("--codebooks=/elsewhere/codebooks", "--codebooks=codebooks"),
         ("/somewhere/data/cifar10.zip", "$SPHEREQUANT_DATA/cifar10.zip"),
         ("/somewhere/spherequant/results/a", "results/a"),
+        (f"{tempfile.gettempdir()}/some/codebooks", "codebooks"),
         ("results/cifar10-full-0", "results/cifar10-full-0"),
     ],
 )
