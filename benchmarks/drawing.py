@@ -82,7 +82,8 @@ def norms(name: str, histograms: Mapping[str, NDArray[Any]], errors: Sequence[Li
     """Histograms of norms divided by their mean, and errors of direction over the code length."""
     figure, (left, right) = new_figure(2)
     dress(left, "norm / mean norm", "share of the images")
-    edges = np.linspace(0, 2, 81)
+    top = max(float((norms_N / norms_N.mean()).max()) for norms_N in histograms.values())
+    edges = np.linspace(0, np.ceil(2 * top) / 2, 101)
     for number, (words, norms_N) in enumerate(histograms.items()):
         counts, _ = np.histogram(norms_N / norms_N.mean(), bins=edges)
         left.stairs(
@@ -96,7 +97,9 @@ def norms(name: str, histograms: Mapping[str, NDArray[Any]], errors: Sequence[Li
             label=words,
         )
     left.set_yscale("log")
-    left.set_xlim(0, 2)
+    left.set_xlim(0, edges[-1])
+    left.set_ylim(None, 10)  # room for the names
+    left.set_yticks([0.001, 0.01, 0.1, 1])
     legend(left)
     dress(right, "bits of the code", "1 - cosine of the angle, mean")
     draw_lines(right, errors, marked=True)

@@ -248,7 +248,8 @@ def draw_norms(run: Run, options: argparse.Namespace) -> None:
         f"training images to learn from, {len(held_out):,} queries shown; {run.protocol}. Without "
         f"labels: codebooks are learned on the vectors as they are. Before the division norms vary "
         f"by {of_raw.std() / of_raw.mean():.4f} of their mean; after it they are 1. The network "
-        "was trained with the division.",
+        "was trained with the division. The error shown is that of the direction, which is what "
+        "ranks; vectors as they are let images of large norm weigh more in what is learned.",
         alt="Histogram of norms; error of direction over bits, raw and normalised",
         tables=[
             {
