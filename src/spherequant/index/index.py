@@ -114,11 +114,17 @@ class Index:
             thumbnails: keep a JPEG thumbnail of each image.
 
         Raises:
-            InputError: something is already there.
+            InputError: something is already there, or the model's embeddings are not normalised.
             ConfigError: a metadata column cannot be used.
         """
         folder = Path(directory).absolute()
         names = columns.check_metadata_columns(metadata_columns or {})
+        if not getattr(model, "normalised", True):  # only the package's own models have a choice
+            raise InputError(
+                "this model was trained without normalising its embeddings (objective no-norm): "
+                "an index ranks by the inner product of unit vectors, which would be wrong for "
+                "it. Such a model is for `evaluate` only; train with another objective."
+            )
         if (folder / HEADER_FILE).exists():
             raise InputError(f"{folder} is already an index: open it, or choose another folder.")
         with reported(f"cannot create {folder}"):
