@@ -16,7 +16,6 @@ import numpy as np
 
 from spherequant.evaluation.plots import (
     DASHES,
-    FAINT,
     INK,
     SERIES,
     Line,
@@ -176,28 +175,31 @@ def _plain_ticks(axis: Any) -> None:
     axis.set_minor_formatter(plain)
 
 
-def spread(name: str, methods: Mapping[str, Mapping[int, Sequence[float]]], y: str) -> str:
+def spread(
+    name: str, panels: Mapping[str, Mapping[str, Mapping[int, Sequence[float]]]], y: str
+) -> str:
     """A figure over the code length for each method: mean of the seeds, with their least and most.
 
     Args:
         name: of the drawing.
-        methods: values of each seed by bits, by the method's name.
+        panels: by its title, values of each seed by method and bits.
         y: name of the vertical axis.
     """
-    figure, (axes,) = new_figure()
-    dress(axes, "bits of the code", y)
-    means = [
-        Line(words, np.array(sorted(of)), np.array([np.mean(of[bits]) for bits in sorted(of)]))
-        for words, of in methods.items()
-    ]
-    draw_lines(axes, means, marked=True)
-    for colour, of in zip(SERIES, methods.values(), strict=False):
-        for bits, values in of.items():
-            axes.vlines(bits, min(values), max(values), color=colour, linewidth=4, alpha=0.5)
-    axes.set_xticks(sorted({bits for of in methods.values() for bits in of}))
-    axes.grid(color=FAINT, linewidth=0.7)
-    legend(axes)
-    return svg_element(figure, name, f"{y} over bits, for {', '.join(methods)}")
+    figure, all_axes = new_figure(len(panels))
+    for axes, (title, methods) in zip(all_axes, panels.items(), strict=True):
+        dress(axes, f"bits of the code ({title})", y)
+        means = [
+            Line(words, np.array(sorted(of)), np.array([np.mean(of[bits]) for bits in sorted(of)]))
+            for words, of in methods.items()
+        ]
+        draw_lines(axes, means, marked=True)
+        for colour, of in zip(SERIES, methods.values(), strict=False):
+            for bits, values in of.items():
+                axes.vlines(bits, min(values), max(values), color=colour, linewidth=4, alpha=0.5)
+        axes.set_xticks(sorted({bits for of in methods.values() for bits in of}))
+        legend(axes)
+    names = dict.fromkeys(words for methods in panels.values() for words in methods)
+    return svg_element(figure, name, f"{y} over bits, for {', '.join(names)}")
 
 
 def retrievals(examples: Sequence[Example], results: int, side: int) -> str:

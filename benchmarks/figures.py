@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import drawing
+import grid_records
 import results
 import results_page
 from multi_label import add_options as add_mosaic_options
@@ -41,7 +42,7 @@ from spherequant.quantizer import Encoder, learn_codebooks, normalise_rows
 from training_runs import RUNS, embedded, rank_class_centres, setting, trained, with_queries
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -53,8 +54,13 @@ N_CODEWORDS = 256
 BITS = (16, 32, 48, 64)
 ITEMS = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
 LEARNERS = {"FAISS RQ": "rq", "FAISS LSQ": "lsq", "FAISS PQ": "pq"}
-GRID_NAMES = {"dsq": "DSQ", "csq": "CSQ-like", "orthohash": "OrthoHash-like"}
-GRID_BASELINES = ("rq", "pq")
+GRID_NAMES = {
+    "dsq": "DSQ",
+    "orthohash": "OrthoHash-like",
+    "csq": "CSQ-like",
+    "softmax-centre": "softmax + centre",
+}
+GRID_RANKINGS = {"class_centre": "class centre of DSQ's network", "rq": "FAISS RQ, DSQ's network"}
 MAP_IMAGES = 100  # of each class
 EXAMPLES, RESULTS = 8, 10
 MOSAIC_EXAMPLES, MOSAIC_RESULTS = 6, 8
@@ -370,23 +376,21 @@ def _error(
 def draw_bits(_: Run, __: argparse.Namespace) -> None:
     """Mean average precision over the code length, from what other scripts recorded."""
     folder = results.DOCS / "results"
-    found = [_grid_lengths(folder / "grid" / setting) for setting in ("full", "reduced")]
-    lengths = next((one for one in (*found, _recorded_lengths(folder)) if one.methods), None)
-    if lengths is None:
-        print("bits: neither grid.py nor cifar10_full.py has recorded anything yet; left out")
+    found = [_frozen_lengths(folder)]
+    for part in ("full", "reduced"):
+        cells = grid_records.load(folder / "grid" / part)
+        found += [_trained_lengths(cells, protocol) for protocol in ("cifar10-54k", "cifar10-full")]
+    panels = [panel for panel in found if panel.methods][:2]
+    if not panels:
+        print("bits: neither cifar10_full.py nor grid.py has recorded several lengths; left out")
         return
-    seeds = sorted(lengths.seeds)
     _record(
         "bits",
-        drawing.spread("bits", lengths.methods, "mAP@all"),
+        drawing.spread("bits", {panel.title: panel.methods for panel in panels}, "mAP@all"),
         "mAP over the code length",
-        f"`cifar10-full`, 10,000 queries, {lengths.notes}; "
-        + (
-            f"seeds {', '.join(map(str, seeds))}, bars from the least to the most."
-            if len(seeds) > 1
-            else f"seed {seeds[0]}, so there is no spread to show."
-        ),
-        alt=f"mAP over bits for {', '.join(lengths.methods)}",
+        "; ".join(f"{panel.title}: {panel.notes}" for panel in panels)
+        + ". Bars reach from the least to the most of the seeds; a mark without one is one seed.",
+        alt=f"mAP over bits for {', '.join(dict.fromkeys(n for p in panels for n in p.methods))}",
         tables=[],
         made_by={},
     )
@@ -394,51 +398,52 @@ def draw_bits(_: Run, __: argparse.Namespace) -> None:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Lengths:
-    """Figures of several seeds by method and bits, and how they were made."""
+    """A panel: figures of each seed by method and bits, and how they were made."""
 
+    title: str
     notes: str
     methods: dict[str, dict[int, list[float]]]
-    seeds: set[int]
 
 
-def _recorded_lengths(folder: Path) -> Lengths:
-    """What cifar10_full.py recorded: a file for each seed."""
-    found = Lengths(
-        "lengths other than 32 being codes learned on the frozen network of the 32-bit training, "
-        "from the tables of cifar10_full.py",
-        defaultdict(lambda: defaultdict(list)),
-        set(),
-    )
+def _frozen_lengths(folder: Path) -> Lengths:
+    """What cifar10_full.py recorded, a file for each seed: codes of one frozen network."""
+    methods: dict[str, dict[int, list[float]]] = {}
+    seeds = []
     for name, record in results_page.read_records(folder).items():
         if not re.fullmatch(r"cifar10-full-\d+", name):
             continue
-        found.seeds.add(int(name.rpartition("-")[2]))
+        seeds.append(name.rpartition("-")[2])
         table = next(t for t in record["tables"] if t["caption"] == "mAP@all by code length")
         for bits, *values in table["rows"]:
             for method, value in zip(table["columns"][1:], values, strict=True):
-                found.methods[method][int(bits)].append(value)
-    return found
+                methods.setdefault(method, {}).setdefault(int(bits), []).append(value)
+    return Lengths(
+        "codes of one frozen network",
+        f"`cifar10-full`, 10,000 queries, seeds: {', '.join(seeds)}, learned on the network that "
+        "was trained at 32 bits, from the tables of cifar10_full.py",
+        methods,
+    )
 
 
-def _grid_lengths(folder: Path) -> Lengths:
-    """What grid.py kept under this protocol: a file for each method, length and seed."""
-    methods: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
-    epochs, seeds = set(), set()
-    for cell in results_page.read_records(folder).values():
-        if cell["protocol"] != "cifar10-full":
-            continue
-        seeds.add(int(cell["seed"]))
-        epochs.add(int(cell["settings"]["epochs"]))
-        methods[GRID_NAMES.get(cell["method"], cell["method"])][cell["bits"]].append(
-            cell["maps"]["codes"]
-        )
-        for name in GRID_BASELINES if cell["method"] == "dsq" else ():
-            if name in cell["maps"]:
-                words = f"FAISS {name.upper()}, same embeddings"
-                methods[words][cell["bits"]].append(cell["maps"][name])
-    several = {name: of for name, of in methods.items() if len(of) > 1}
-    notes = f"{' or '.join(map(str, sorted(epochs)))} epochs, from the cells of grid.py"
-    return Lengths(notes, several, seeds)
+def _trained_lengths(cells: Sequence[grid_records.Cell], protocol: str) -> Lengths:
+    """What grid.py kept under a protocol: a training for each method, length and seed."""
+    of = [cell for cell in cells if cell.protocol == protocol and cell.method in GRID_NAMES]
+    methods: dict[str, dict[int, list[float]]] = {}
+    for cell in of:
+        figures = {GRID_NAMES[cell.method]: cell.maps["codes"]}
+        if cell.method == "dsq":
+            figures |= {
+                words: cell.maps[name] for name, words in GRID_RANKINGS.items() if name in cell.maps
+            }
+        for words, value in figures.items():
+            methods.setdefault(words, {}).setdefault(cell.bits, []).append(value)
+    epochs = " or ".join(map(str, sorted({cell.epochs for cell in of})))
+    seeds = ", ".join(map(str, sorted({cell.seed for cell in of})))
+    return Lengths(
+        "a training for each length",
+        f"`{protocol}`, {epochs} epochs, seeds: {seeds}, from the cells of grid.py",
+        methods,
+    )
 
 
 # -- examples -----------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def texts(root):
         drawing.curves("a", LINES, LINES),
         drawing.lines("a", LINES, "x", "y", log_x=True, label="ours & theirs"),
         drawing.norms("a", {"raw": np.linspace(0.5, 1.5, 50)}, LINES),
-        drawing.spread("a", {"ours": {8: [0.1, 0.3], 16: [0.4]}}, "mAP"),
+        drawing.spread("a", {"p": {"ours": {8: [0.1, 0.3], 16: [0.4]}}}, "mAP"),
         drawing.class_map("a", {"z": np.eye(2), "x": np.eye(2)}, ["p", "q"], {"p": np.zeros(2)}),
     ],
     ids=["curves", "lines", "norms", "spread", "map"],
