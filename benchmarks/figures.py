@@ -29,7 +29,7 @@ import grid_records
 import results
 import results_page
 from multi_label import add_options as add_mosaic_options
-from multi_label import run_name
+from multi_label import mosaics_folder, run_name
 from spherequant import Model, TrainConfig
 from spherequant.evaluation import CodeRanker, FloatRanker, Ranked, rank_baselines, rank_queries
 from spherequant.evaluation.baselines import learn_baseline
@@ -468,11 +468,12 @@ def draw_examples(run: Run, options: argparse.Namespace) -> None:
 def draw_mosaics(_: Run, options: argparse.Namespace) -> None:
     """The same for images of several labels."""
     name = run_name(options)
-    folder = RUNS / name / "mosaics"
     if not (RUNS / name / "dsq-32" / "model.json").exists():
         print(f"mosaics: multi_label.py has not trained {name} yet; left out")
         return
-    run = Run(Model.load(RUNS / name / "dsq-32"), str(folder), options.mosaic_queries)
+    run = Run(
+        Model.load(RUNS / name / "dsq-32"), str(mosaics_folder(options)), options.mosaic_queries
+    )
     counts = (MOSAIC_EXAMPLES, MOSAIC_RESULTS)
     element = _examples(run, run.some, options.seed, counts, side=84)
     _record(

@@ -21,6 +21,8 @@ from spherequant.evaluation import paired_bootstrap
 from training_runs import RUNS, setting, trained
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from spherequant.evaluation import Report
 
 BATCH = 128  # there are few mosaics: more steps of fewer
@@ -43,9 +45,10 @@ def main() -> None:
     add_options(parser)
     options = parser.parse_args()
     name = run_name(options)
-    folder = RUNS / name / "mosaics"
+    folder = mosaics_folder(options)
     archive = results.data_file("SPHEREQUANT_DATA", "cifar10.zip")
-    write_mosaics(archive, folder, {"train": options.mosaics, "test": options.mosaic_queries})
+    counts = {"train": options.mosaics, "test": options.mosaic_queries}
+    write_mosaics(archive, folder, counts, options.seed)
     config = TrainConfig(
         bits=32,
         backbone="small",
@@ -80,8 +83,8 @@ def add_options(parser: argparse._ActionsContainer) -> None:
     """Add what makes a run, for the drawing of its examples too."""
     parser.add_argument("--mosaics", type=int, default=12_000, help="to train on")
     parser.add_argument("--mosaic-queries", type=int, default=1_000)
-    parser.add_argument("--mosaic-side", type=int, default=32, help="of the network's input")
-    parser.add_argument("--mosaic-epochs", type=int, default=4)
+    parser.add_argument("--mosaic-side", type=int, default=64, help="of the network's input")
+    parser.add_argument("--mosaic-epochs", type=int, default=8)
 
 
 def run_name(options: argparse.Namespace) -> str:
@@ -90,6 +93,11 @@ def run_name(options: argparse.Namespace) -> str:
         f"multi-label-{options.mosaics}-{options.mosaic_side}px-{options.mosaic_epochs}-epochs-"
         f"seed-{options.seed}"
     )
+
+
+def mosaics_folder(options: argparse.Namespace) -> Path:
+    """Return where the run's images are."""
+    return RUNS / f"mosaics-{options.mosaics}-{options.mosaic_queries}-seed-{options.seed}"
 
 
 def _chance(report: Report) -> float:
