@@ -78,6 +78,7 @@ _QUICK_RUN = "cifar10-full-2-epochs-0/dsq-32"
 STEPS = (
     Step("cifar10_full", "", None, _CIFAR10),
     Step("cifar10_54k", "--epochs 28", None, (*_CIFAR10, "weights:mobilenetv2_100.tf_in1k")),
+    Step("grid", "", "--only cifar10-54k-dsq-32-0", _CIFAR10),
     Step("class_target", "results/cifar10-full-0/dsq-32", None, _CIFAR10),
     Step("unseen_classes", "", None, ("tiny-imagenet.zip",)),
     Step(
@@ -87,7 +88,7 @@ STEPS = (
         (*_CIFAR10, "tinycoco-multilabel.zip"),
     ),
     Step(
-        "figures",
+        "figures",  # after cifar10_full and grid, whose records one of them shows
         "",
         "--epochs 2 --queries 300 --items 1000 5000 --mosaics 1000 --mosaic-queries 100 "
         "--mosaic-epochs 2",
@@ -123,6 +124,8 @@ STEPS = (
     ),
     Step("encoding", "--dim 512 --codebooks results/encoding-codebooks", None),
     Step("reopening", "", "--items 300000 --repetitions 2", gibibytes=8),
+    Step("keys", "", "--items 100000 --repetitions 2", gibibytes=8),
+    Step("commits", "", "--items 1000 --looks 2"),
     Step("training_time", "", None, _CIFAR10),
     Step("robustness", "", "--kills 2", _CIFAR10),
 )
@@ -163,9 +166,9 @@ def main() -> int:
 def _run(step: Step, command: list[str], words: str, *, full: bool) -> bool:
     print(f"\n$ {words}", flush=True)
     environment = os.environ | dict(step.environment)
-    environment.pop(results.REDUCED, None)
-    if not full:
-        environment[results.REDUCED] = "1"
+    for name in (results.REDUCED, "FULL"):  # grid.py reads the second
+        environment.pop(name, None)
+    environment["FULL" if full else results.REDUCED] = "1"
     begun = time.perf_counter()
     done = subprocess.run([sys.executable, *command], env=environment, check=False)
     print(f"{time.perf_counter() - begun:.0f} s, exit code {done.returncode}", flush=True)
