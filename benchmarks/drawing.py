@@ -161,6 +161,7 @@ def lines(name: str, of: Sequence[Line], x: str, y: str, *, log_x: bool, label: 
     draw_lines(axes, of, marked=True)
     if log_x:
         logarithmic(axes)
+        axes.set_xticks([int(x) for x in of[0].x])
         axes.set_yscale("log")
         _plain_ticks(axes.yaxis)
     legend(axes)

@@ -340,7 +340,7 @@ def draw_items(run: Run, options: argparse.Namespace) -> None:
             "items",
             [Line(name, np.array(counts), np.array(of)) for name, of in errors.items()],
             "vectors learned from",
-            "squared error of unseen vectors, mean",
+            "mean squared error, unseen",
             log_x=True,
             label=f"Error over the vectors learned from, for {', '.join(errors)}",
         ),
