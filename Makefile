@@ -7,7 +7,7 @@ DATA ?= digits
 # Further options of `spherequant train` for the demo, such as --backbone NAME --weights FILE.
 TRAIN ?=
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test check bench results docs clean
 
 # Versions of development are pinned in constraints.txt; users get the open ranges of pyproject.toml.
 $(VENV)/.installed: pyproject.toml constraints.txt $(wildcard native/* native/scan/*)
@@ -27,10 +27,15 @@ check: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Times of the encoder and of searches; the scripts beside print the figures of docs/results.md.
+# Times of the encoder and of searches.
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/encoding.py
 	$(BIN)/spherequant bench
+
+# Every script of benchmarks/ with reduced settings, about half an hour on two cores; FULL=1 runs what
+# docs/results.md shows, hours. What has ended is not run again; AGAIN=1 does.
+results: $(VENV)/.installed
+	$(BIN)/python benchmarks/run_all.py $(if $(FULL),--full) $(if $(AGAIN),--again)
 
 # docs/results.md, from the figures that the scripts recorded in docs/results/.
 docs: $(VENV)/.installed

@@ -12,7 +12,7 @@ import time
 
 import results
 from spherequant import TrainConfig, evaluate
-from training_runs import trained
+from training_runs import setting, trained
 
 WEIGHTS = "mobilenetv2_100.tf_in1k"
 
@@ -63,6 +63,7 @@ def main() -> None:
                 ],
             }
         ],
+        setting=setting(model),
     )
 
 

@@ -21,6 +21,7 @@ from training_runs import (
     rank_codes,
     rank_faiss,
     rank_floats,
+    setting,
     trained,
 )
 
@@ -111,6 +112,7 @@ def main() -> None:
                 "rows": comparisons,
             },
         ],
+        setting=setting(model),
     )
 
 

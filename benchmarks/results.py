@@ -1,7 +1,9 @@
 """Where every figure of docs/results.md comes from: each script records its own, then renders all.
 
-A script writes docs/results/NAME.json; this module turns those files into docs/results.md. Run by
-itself, it only renders.
+A script writes docs/results/NAME.json and the page is made of these files (results_page.py). With
+SPHEREQUANT_REDUCED set, which `make results` does unless FULL=1, records go to docs/results/reduced
+and drawings to docs/figures/reduced: they stand at the end of the page and replace no other. Run by
+itself, this module only renders.
 """
 
 from __future__ import annotations
@@ -10,22 +12,24 @@ import json
 import os
 import platform
 import sys
+import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+from results_page import render_page
 
-_HEAD = """# Results
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
-Every figure on this page was printed by a script of `benchmarks/`, named in its section, on the
-machine that the section names. CIFAR-10 here is a lossy JPEG re-encoding of the 60,000 images, so
-figures are not comparable to the digit with those of the original set. Average precision is the
-expectation over all orders of tied items, divided by the relevant items found: see
-[protocols](protocols.md). No figure of the paper is claimed.
-"""
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+REDUCED = "SPHEREQUANT_REDUCED"
+# Variables that change what a script measures: part of its command.
+_VARIABLES = ("SPHEREQUANT_SIMD",)
+_TEMPORARY = "$TMPDIR"
 
 
 def data_file(variable: str, name: str) -> Path:
@@ -50,52 +54,104 @@ def machine() -> str:
     )
 
 
-def record(name: str, title: str, notes: str, tables: list[dict[str, Any]]) -> None:
+def figures_folder() -> Path:
+    """Return where drawings go, made if need be."""
+    folder = DOCS / "figures"
+    if os.environ.get(REDUCED):
+        folder /= "reduced"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def record(
+    name: str,
+    title: str,
+    notes: str,
+    tables: list[dict[str, Any]],
+    *,
+    setting: Mapping[str, Any] | None = None,
+    drawings: Sequence[Mapping[str, str]] = (),
+) -> None:
     """Keep a script's figures and render the page.
 
+    Paths of this machine are not kept: folders that variables name stand as these variables, and of
+    other absolute paths among the arguments only the last part is left.
+
     Args:
-        name: of the file below docs/results.
+        name: of the file below docs/results; results_page.py gives a name its place on the page.
         title: heading of the section.
         notes: how it was measured; Markdown.
-        tables: each with ``caption``, ``columns`` and ``rows``.
+        tables: each with ``caption``, ``columns`` and ``rows``; a ``setting`` of its own replaces
+            the record's.
+        setting: what made the cells, where a training did: ``epochs``, ``image_size``, ``seeds``.
+        drawings: each with ``file`` (below docs), ``caption`` and ``alt``.
     """
     folder = DOCS / "results"
+    reduced = bool(os.environ.get(REDUCED))
+    if reduced:
+        folder /= "reduced"
     folder.mkdir(parents=True, exist_ok=True)
     values = {
         "title": title,
         "script": Path(sys.argv[0]).name,
-        "arguments": sys.argv[1:],
+        "arguments": [portable_argument(argument) for argument in sys.argv[1:]],
+        "environment": {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)},
         "machine": machine(),
         "date": time.strftime("%Y-%m-%d"),
+        "setting": dict(setting or {}),
         "notes": notes,
         "tables": tables,
+        "drawings": [dict(drawing) for drawing in drawings],
     }
-    (folder / f"{name}.json").write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(without_paths(values), indent=2, ensure_ascii=False)
+    (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
     render()
+
+
+def portable_argument(argument: str) -> str:
+    """Return an argument of a command as it can be shown: without a path of this machine."""
+    option, equals, value = argument.partition("=")
+    if not option.startswith("-"):
+        option, equals, value = "", "", argument
+    value = without_paths(value)
+    if Path(value).is_absolute() or value.startswith(_TEMPORARY):
+        value = Path(value).name
+    return f"{option}{equals}{value}"
+
+
+def without_paths(value: Any) -> Any:
+    """Return a value with the folders of this machine left out of all its texts."""
+    if isinstance(value, dict):
+        return {key: without_paths(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_paths(inner) for inner in value]
+    if not isinstance(value, str):
+        return value
+    for folder, name in _folders():
+        value = value.replace(f"{folder}/", f"{name}/" if name else "").replace(folder, name or ".")
+    return value
+
+
+def _folders() -> Iterable[tuple[str, str]]:
+    """Folders of this machine, the deepest first, and what stands for them."""
+    named = {
+        os.environ.get("SPHEREQUANT_DATA"): "$SPHEREQUANT_DATA",
+        os.environ.get("SPHEREQUANT_WEIGHTS"): "$SPHEREQUANT_WEIGHTS",
+        str(ROOT): "",
+        tempfile.gettempdir(): _TEMPORARY,
+        str(Path.home()): "~",
+    }
+    whole = {
+        folder.rstrip("/"): name
+        for folder, name in named.items()
+        if folder and Path(folder).is_absolute() and folder.strip("/")
+    }
+    return sorted(whole.items(), key=lambda pair: -len(pair[0]))
 
 
 def render() -> None:
     """Write docs/results.md from docs/results/*.json."""
-    parts = [_HEAD]
-    for path in sorted((DOCS / "results").glob("*.json")):
-        values = json.loads(path.read_text(encoding="utf-8"))
-        command = " ".join(["python", f"benchmarks/{values['script']}", *values["arguments"]])
-        parts.append(f"## {values['title']}\n")
-        parts.append(f"`{command}`; {values['machine']}; {values['date']}.\n\n{values['notes']}\n")
-        parts.extend(_table(table) for table in values["tables"])
-    (DOCS / "results.md").write_text("\n".join(parts), encoding="utf-8")
-
-
-def _table(table: dict[str, Any]) -> str:
-    rows = [table["columns"], ["---"] * len(table["columns"]), *table["rows"]]
-    lines = ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows]
-    return "\n".join([f"**{table['caption']}**", "", *lines, ""])
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    (DOCS / "results.md").write_text(render_page(DOCS / "results"), encoding="utf-8")
 
 
 if __name__ == "__main__":

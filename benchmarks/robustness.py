@@ -23,7 +23,6 @@ from typing import Any
 import results
 from spherequant import Index, Model
 
-KILLS = 10
 IMAGES_A_CLASS = 400
 
 
@@ -31,14 +30,16 @@ def main() -> None:
     """Run every check, record what each found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
-    random.seed(parser.parse_args().seed)
+    parser.add_argument("--kills", type=int, default=10, help="of a first run of `index`")
+    options = parser.parse_args()
+    random.seed(options.seed)
     archive = results.data_file("SPHEREQUANT_DATA", "cifar10.zip")
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         photos = unpack(archive, work / "photos", range(IMAGES_A_CLASS))
         train(photos, work / "model", "--epochs", "2")
         rows = [
-            killed_writers(work, photos),
+            killed_writers(work, photos, options.kills),
             two_folders(work, archive),
             awkward_files(work),
             equal_seeds(work, photos),
@@ -52,14 +53,14 @@ def main() -> None:
     )
 
 
-def killed_writers(work: Path, photos: Path) -> list[str]:
+def killed_writers(work: Path, photos: Path, kills: int) -> list[str]:
     """Kill `index` at random moments of a first run; open; run again to the end."""
     wanted = {path.relative_to(photos).as_posix() for path in photos.rglob("*.jpg")}
     begun = time.perf_counter()
     run("index", str(work / "model"), str(photos), "--out", str(work / "whole"))
     whole = time.perf_counter() - begun
     opened = []
-    for number in range(KILLS):
+    for number in range(kills):
         index = work / f"killed-{number}"
         arguments = ["index", str(work / "model"), str(photos), "--out", str(index)]
         process = subprocess.Popen(
@@ -74,7 +75,7 @@ def killed_writers(work: Path, photos: Path) -> list[str]:
             keys = final.search(vectors=unit(final), k=len(final)).keys[0]
         check(len(keys) == len(wanted) and set(keys) == wanted, "each image stands there once")
     return [
-        f"a first `index` killed (SIGKILL) at {KILLS} random moments",
+        f"a first `index` killed (SIGKILL) at {kills} random moments",
         (
             f"opened each time, with {', '.join(opened)} items (- before there was an index); "
             f"the run after each kill ends with {len(wanted)}, each key once"

@@ -12,20 +12,15 @@ the queries' codes, which nothing was learned from. Figures go to docs/results.
 from __future__ import annotations
 
 import argparse
-import dataclasses
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 import results
 from spherequant import Model
 from spherequant.evaluation import Ranked, paired_bootstrap
-from spherequant.evaluation.rankings import Relevance
 from spherequant.quantizer import Encoder, learn_codebooks
-from training_runs import RUNS, embedded, rank_floats, rank_with
-
-if TYPE_CHECKING:
-    from spherequant.evaluation.embeddings import Collection
+from training_runs import RUNS, embedded, rank_floats, rank_with, setting, with_queries
 
 BUDGETS = (None, "S1", "S2")
 N_CODEWORDS = 256
@@ -38,18 +33,6 @@ class Learned(NamedTuple):
     error: float
     ranked: Ranked
     distinct: int
-
-
-def with_queries(data: Collection, count: int) -> Collection:
-    """The collection with so many of its queries, spread evenly over them."""
-    chosen = np.linspace(0, len(data.queries) - 1, min(count, len(data.queries))).astype(np.int64)
-    items = [data.query_items[i] for i in chosen]
-    relevance = Relevance(
-        [item.labels for item in items], [item.labels for item in data.database_items]
-    )
-    return dataclasses.replace(
-        data, query_items=items, queries=data.queries[chosen], relevance=relevance
-    )
 
 
 def main() -> None:
@@ -85,14 +68,13 @@ def main() -> None:
             )
             found[kind, budget or "dense"] = one
             print(kind, budget, *one[:2], one.ranked.ap.mean(), *one[3:], flush=True)
-    entries = model.codebooks.dim * options.bits // 8 * N_CODEWORDS
-    _record(options, found, entries, float(rank_floats(data).ap.mean()), len(data.queries))
+    _record(options, model, found, float(rank_floats(data).ap.mean()), len(data.queries))
 
 
 def _record(
     options: argparse.Namespace,
+    model: Model,
     found: dict[tuple[str, str], Learned],
-    entries: int,
     float_map: float,
     queries: int,
 ) -> None:
@@ -118,6 +100,7 @@ def _record(
             result = paired_bootstrap(ours.ranked.ap, other.ranked.ap)
             interval = f"[{result.low:+.4f}, {result.high:+.4f}]"
             comparisons.append([f"SDSQ {budget}", name, f"{result.difference:+.4f}", interval])
+    entries = model.codebooks.dim * options.bits // 8 * N_CODEWORDS
     run = options.run.replace("/", "-")
     results.record(
         f"sparse-codes-{run}",
@@ -142,6 +125,7 @@ def _record(
                 "rows": comparisons,
             },
         ],
+        setting=setting(model),
     )  # fmt: skip
 
 

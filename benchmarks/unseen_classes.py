@@ -13,7 +13,7 @@ from typing import Any
 
 import results
 from spherequant import TrainConfig, evaluate
-from training_runs import trained
+from training_runs import setting, trained
 
 WEIGHTS = "mobilenetv2_100.tf_in1k"
 MEASURES = (
@@ -74,6 +74,7 @@ def main() -> None:
                 ],
             }
         ],
+        setting=setting(model),
     )
 
 

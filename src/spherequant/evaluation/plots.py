@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 4.8, 3.4  # inches; the page scales the picture
 # Drawn in colours that nothing else uses, then replaced by the variables of the page's style sheet:
 # so a plot follows the reader's light or dark scheme.
-_INK, _FAINT = "#010203", "#040506"
-_SERIES = ("#0a0b0c", "#0d0e0f", "#101112", "#131415")
+INK, FAINT = "#010203", "#040506"
+SERIES = ("#0a0b0c", "#0d0e0f", "#101112", "#131415", "#161718", "#191a1b")
 _VARIABLES = {
-    _INK: "var(--ink)",
-    _FAINT: "var(--line)",
-    **{colour: f"var(--series-{number})" for number, colour in enumerate(_SERIES, start=1)},
+    INK: "var(--ink)",
+    FAINT: "var(--line)",
+    **{colour: f"var(--series-{number})" for number, colour in enumerate(SERIES, start=1)},
 }
-# Told apart by dashes too, not by colour alone.
-_DASHES = ("solid", (0, (6, 2)), (0, (2, 2)), (0, (7, 2, 2, 2)))
+# Told apart by dashes and marks too, not by colour alone.
+DASHES = ("solid", (0, (6, 2)), (0, (2, 2)), (0, (7, 2, 2, 2)), (0, (1, 1)), (0, (9, 3)))
+MARKERS = ("o", "s", "^", "D", "v", "P")
 # Text stays text, so that the page's typeface is used and a reader can search it.
 _STYLE = {"svg.fonttype": "none", "svg.hashsalt": "spherequant"}
 
@@ -53,71 +54,92 @@ def precision_at_plot(lines: Sequence[Line]) -> str:
 
 def norms_plot(norms_N: NDArray[np.float32]) -> str:
     """Histogram of the norms of reconstructions; the sphere has norm 1."""
-    figure, axes = _axes("norm of the reconstruction", "share of the database")
+    figure, (axes,) = new_figure()
+    dress(axes, "norm of the reconstruction", "share of the database")
     low, high = float(norms_N.min()), float(norms_N.max())
     margin = max(0.02, 0.05 * (high - low))
     counts, edges = np.histogram(norms_N, bins=60, range=(low - margin, high + margin))
-    axes.stairs(counts / len(norms_N), edges, fill=True, color=_SERIES[0], label="reconstructions")
+    axes.stairs(counts / len(norms_N), edges, fill=True, color=SERIES[0], label="reconstructions")
     if edges[0] <= 1 <= edges[-1]:
-        axes.axvline(1.0, color=_INK, linewidth=1.2, linestyle=_DASHES[1], label="the unit sphere")
-    _legend(axes)
+        axes.axvline(1.0, color=INK, linewidth=1.2, linestyle=DASHES[1], label="the unit sphere")
+    legend(axes)
     label = (
         f"Histogram of the norms of {len(norms_N):,} reconstructions: mean "
         f"{norms_N.mean(dtype=np.float64):.3f}, standard deviation "
         f"{norms_N.std(dtype=np.float64):.3f}"
     )
-    return _svg(figure, "norms", label)
+    return svg_element(figure, "norms", label)
 
 
 def _line_plot(name: str, lines: Sequence[Line], x: str, y: str, title: str) -> str:
-    figure, axes = _axes(x, y)
+    figure, (axes,) = new_figure()
+    dress(axes, x, y)
+    draw_lines(axes, lines)
+    axes.set_ylim(0, 1.02)
+    if name == "pn":
+        logarithmic(axes)
+    else:
+        axes.set_xlim(0, 1.02)
+    legend(axes)
+    names = ", ".join(line.name for line in lines)
+    return svg_element(figure, name, f"{title}, for {names}")
+
+
+def draw_lines(axes: Any, lines: Sequence[Line], *, marked: bool = False) -> None:
+    """Draw lines, each of its own colour and dashes; ``marked`` shows their points too."""
     for number, line in enumerate(lines):
         axes.plot(
             line.x,
             line.y,
-            color=_SERIES[number % len(_SERIES)],
-            linestyle=_DASHES[number % len(_DASHES)],
+            color=SERIES[number % len(SERIES)],
+            linestyle=DASHES[number % len(DASHES)],
             linewidth=1.9,
+            marker=MARKERS[number % len(MARKERS)] if marked else None,
+            markersize=5,
             label=line.name,
         )
-    axes.set_ylim(0, 1.02)
-    if name == "pn":
-        from matplotlib.ticker import FuncFormatter, NullLocator
-
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        axes.xaxis.set_minor_locator(NullLocator())
-    else:
-        axes.set_xlim(0, 1.02)
-    _legend(axes)
-    names = ", ".join(line.name for line in lines)
-    return _svg(figure, name, f"{title}, for {names}")
 
 
-def _axes(x: str, y: str) -> tuple[Any, Any]:
-    """A figure of its own canvas: no state is shared with a program that plots by pyplot."""
+def logarithmic(axes: Any) -> None:
+    """Make the x axis logarithmic, with its numbers written out."""
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def new_figure(panels: int = 1) -> tuple[Any, list[Any]]:
+    """A figure of its own canvas, with panels side by side.
+
+    No state is shared with a program that plots by pyplot.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+    figure = Figure(figsize=(WIDTH * panels, HEIGHT), layout="constrained")
     figure.patch.set_alpha(0)
-    axes = figure.add_subplot()
+    return figure, list(figure.subplots(1, panels, squeeze=False)[0])
+
+
+def dress(axes: Any, x: str, y: str) -> None:
+    """Give a panel the names of its axes, a faint grid and no frame."""
     axes.patch.set_alpha(0)
-    axes.set_xlabel(x, color=_INK, fontsize=11)
-    axes.set_ylabel(y, color=_INK, fontsize=11)
-    axes.tick_params(colors=_INK, length=3, labelsize=10.5)
-    axes.grid(color=_FAINT, linewidth=0.7)
+    axes.set_xlabel(x, color=INK, fontsize=11)
+    axes.set_ylabel(y, color=INK, fontsize=11)
+    axes.tick_params(colors=INK, length=3, labelsize=10.5)
+    axes.grid(color=FAINT, linewidth=0.7)
     axes.set_axisbelow(True)
     for side, spine in axes.spines.items():
         spine.set_visible(side in {"left", "bottom"})
-        spine.set_color(_INK)
-    return figure, axes
+        spine.set_color(INK)
 
 
-def _legend(axes: Any) -> None:
-    axes.legend(frameon=False, labelcolor=_INK, handlelength=3, fontsize=10.5)
+def legend(axes: Any) -> None:
+    """Name what a panel shows."""
+    axes.legend(frameon=False, labelcolor=INK, handlelength=3, fontsize=10.5)
 
 
-def _svg(figure: Any, name: str, label: str) -> str:
+def svg_element(figure: Any, name: str, label: str) -> str:
     """The figure as an ``<svg>`` element with a text alternative and identifiers of its own."""
     import matplotlib
 
