@@ -11,11 +11,15 @@ one snapshot of the index. One subject a file:
     bodies        uploads, read within bounds of size and time
     filters       which filters a stranger may ask with
     stages        worker threads that take tasks in batches from a bounded queue
+    room          memory that decoded images may take together
     metrics       what Prometheus reads
+    scanning      many searches of one snapshot at once
     engine        an index that many ask and change at once
+    context       what the routes share
+    searching, items, pictures, collection, operations    the routes
     application   the FastAPI application
-    searching, items, pictures, collection, operations    its routes
-    server        the process: sockets, signals, slow clients
+    connections   bounds on connections and on slow clients
+    server        the process: its socket, its signals, its end
 
 Importing this package loads none of its libraries.
 """

@@ -28,7 +28,13 @@ from spherequant.service.context import Service
 from spherequant.service.engine import Engine
 from spherequant.service.metrics import Metrics
 from spherequant.service.protection import Protection
-from spherequant.service.schemas import ItemVector, ProblemDocument, SearchRequest
+from spherequant.service.schemas import (
+    Batch,
+    ItemChange,
+    ItemVector,
+    ProblemDocument,
+    SearchRequest,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -131,7 +137,7 @@ def _complete_openapi(app: FastAPI) -> None:
         if app.openapi_schema is None:
             document = made()
             schemas = document["components"]["schemas"]
-            for schema in (SearchRequest, ItemVector, ProblemDocument):
+            for schema in (SearchRequest, ItemVector, ItemChange, Batch, ProblemDocument):
                 found = schema.model_json_schema(ref_template="#/components/schemas/{model}")
                 schemas.update(found.pop("$defs", {}))
                 schemas[schema.__name__] = found

@@ -21,7 +21,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from spherequant.service.problems import Problem, busy, unusable
-from spherequant.service.schemas import LABELS, MAX_LABELS, METADATA, MetadataValue
+from spherequant.service.schemas import LABELS, MAX_LABELS, METADATA, Batch, MetadataValue
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -129,20 +129,36 @@ class Body:
             parsed(METADATA.validate_json, metadata[0], "form.metadata") if metadata else {},
         )
 
-    async def form(self, *, files: int, fields: int) -> FormData:
+    async def batch(self) -> tuple[Batch, list[bytes]]:
+        """A batch, and the images that came with it.
+
+        Raises:
+            Problem: the form holds something else, or is malformed, too large or too slow.
+        """
+        form = await self.form(files=self.settings.max_batch, fields=1, longest=_LARGEST_JSON)
+        unknown = set(form) - {"image", "items"}
+        if unknown:
+            raise _form_problem(min(unknown), "is not known here")
+        items = _texts(form, "items")
+        if len(items) != 1:
+            raise _form_problem("items", "is missing")
+        images = await _files(form, "image", self.settings.max_image_bytes)
+        return parsed(Batch.model_validate_json, items[0], "form.items"), images
+
+    async def form(self, *, files: int, fields: int, longest: int = _LARGEST_FIELD) -> FormData:
         """A multipart form.
 
         Raises:
             Problem: it is malformed, too large or too slow.
         """
-        limit = self.settings.max_image_bytes * files + _LARGEST_FIELD * 2
+        limit = self.settings.max_image_bytes * files + 2 * longest
         limit = min(limit, self.settings.max_body_bytes)
         parser = _InMemory(
             self.request.headers,
             self._pieces(limit),
             max_files=files,
             max_fields=fields,
-            max_part_size=_LARGEST_FIELD,
+            max_part_size=longest,
         )
         try:
             return await parser.parse()

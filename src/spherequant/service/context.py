@@ -1,4 +1,4 @@
-"""What the routes share: the service that they belong to, who may call them, what they may answer."""
+"""What the routes share: their service, who may call them, what they take and answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from fastapi import Depends, Query, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from spherequant.service.problems import MEDIA_TYPE, busy
+from spherequant.service.filters import check_filter
+from spherequant.service.problems import MEDIA_TYPE, Problem, busy
 from spherequant.service.schemas import MAX_KEY, ProblemDocument
 
 if TYPE_CHECKING:
@@ -56,6 +57,32 @@ class Service:
     budget: Budget
     metrics: Metrics
     draining: bool = False
+
+    def checked(self, where: str | None) -> str | None:
+        """A filter that may go to the index; an empty one is none.
+
+        Raises:
+            Problem: it names what it may not.
+        """
+        if not where or not where.strip():
+            return None
+        return check_filter(where, self.engine.searcher.columns, self.settings.max_where)
+
+    def check_bounds(self, **given: tuple[int | None, int]) -> None:
+        """Refuse parameters above their bounds.
+
+        Args:
+            given: name -> (value, largest).
+
+        Raises:
+            Problem: names the first.
+        """
+        for name, (value, largest) in given.items():
+            if value is not None and value > largest:
+                what = f"is at most {largest}"
+                raise Problem(
+                    422, f"{name} {what}.", errors=[{"where": f"query.{name}", "what": what}]
+                )
 
     async def within(self, answer: Awaitable[ResultT]) -> ResultT:
         """Wait for an answer, for as long as a request may take.
@@ -111,6 +138,20 @@ KeyQuery = Annotated[
         examples=["cat/0017.jpg"],
     ),
 ]
+
+
+WhereQuery = Annotated[
+    str | None,
+    Query(
+        description="An SQL expression that must hold for an item.",
+        examples=["array_has(labels, 'cat') AND size > 1000"],
+    ),
+]
+IMAGE_FIELD: dict[str, Any] = {
+    "type": "string",
+    "contentMediaType": "application/octet-stream",
+    "description": "JPEG, PNG, WebP, GIF, AVIF, HEIC, TIFF or BMP; told by its bytes.",
+}
 
 
 def described(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -9,24 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from collections import Counter, defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from spherequant.errors import InputError
-from spherequant.images import decode
+from spherequant.errors import DuplicateKeyError, InputError
+from spherequant.images import Limits, decode
 from spherequant.index import Index, Searcher, StoredItem, load_embedder
 from spherequant.index.arguments import check_keys
+from spherequant.index.header import MODEL_FOLDER
 from spherequant.quantizer import normalise_rows
 from spherequant.service.problems import Problem, not_found
-from spherequant.service.schemas import Column, Columns, Hit, LabelCount, Labels
+from spherequant.service.room import Room
+from spherequant.service.scanning import Page, Query, search_together
 from spherequant.service.stages import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -36,63 +36,67 @@ if TYPE_CHECKING:
     from spherequant.service.metrics import Metrics
     from spherequant.service.settings import Settings
 
-# Queries that are searched together, and images that are embedded together.
+ResultT = TypeVar("ResultT")
+
+# Most tasks of one batch.
 _SEARCHES = 64
 _EMBEDDINGS = 64
 _LOOKUPS = 256
-# Searches of like depth share a scan: a deep one must not make its neighbours deep.
-_DEPTHS = (32, 256, 2_048)
+# Threads that read originals from the disk, and what may wait for them and for counting.
+_READERS = 2
+_MOST_WAITING = 64
+_CACHED_ANSWERS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
-    """One search: with a unit vector float32 [D], or with the key of an item."""
+class Upload:
+    """An encoded image that was sent.
 
-    vector: NDArray[np.float32] | None
-    key: str | None
-    k: int
-    offset: int = 0
-    where: str | None = None
-    min_score: float | None = None
-    rerank: int | None = None
+    Attributes:
+        data: the bytes of its file.
+        stored: whether the picture itself is needed, for a thumbnail, beside its embedding.
+    """
 
-    @property
-    def depth(self) -> int:
-        """Results to be found, those passed over included."""
-        return self.offset + self.k
-
-    @property
-    def shared(self) -> tuple[Any, ...]:
-        """Searches that agree in this share one scan."""
-        return self.where, self.rerank, sum(self.depth > depth for depth in _DEPTHS)
+    data: bytes
+    stored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """Results of one search, and how many items were searched."""
+class Picture:
+    """A decoded upload.
 
-    hits: list[Hit]
-    total: int
+    Attributes:
+        pixels: uint8 [S, S, 3], what the network sees of it.
+        image: the picture itself where it is to be stored, else None.
+        bytes_taken: memory to give back once it is stored.
+    """
+
+    pixels: NDArray[np.uint8]
+    image: Image.Image | None
+    bytes_taken: int
 
 
 @dataclass(frozen=True, slots=True)
 class _LookUp:
     key: str
-    thumbnail: bool
+    thumbnail: bool = False
 
 
-class _BatchedEmbedder:
-    """The model, as the index sees it, whose passes are shared with the searches' images."""
+class TooManyPixelsError(InputError):
+    """An image of more pixels than are taken."""
 
-    def __init__(self, model: Embedder, embed: Callable[[Sequence[Any]], Any]) -> None:
-        self._model = model
-        self._embed = embed
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
+class _UploadLimits(Limits):
+    """Bounds on an uploaded image, said to who sent it."""
 
-    def embed_prepared(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return np.stack(self._embed(list(batch)))
+    __slots__ = ()
+
+    def check_pixels(self, width: int, height: int) -> None:
+        if width * height > self.max_pixels:
+            raise TooManyPixelsError(
+                f"The image has {width} x {height} pixels; at most {self.max_pixels:,} are taken."
+            )
+        super().check_pixels(width, height)
 
 
 class Engine:
@@ -102,51 +106,63 @@ class Engine:
         folder: the index.
         settings: bounds.
         metrics: told what happens.
+
+    Attributes:
+        index: the index; it is read and written through the engine's stages only.
+        model: embeds images; None for an index of vectors without a network.
     """
 
     def __init__(self, folder: Path, settings: Settings, metrics: Metrics) -> None:
         self.settings = settings
         self.metrics = metrics
-        self.model: Embedder | None = None
         self.index = Index.open(folder)
         self.header = self.index.header
+        self.model: Embedder | None = None
         if self.header.encoder == "model":
-            self.model = load_embedder(folder / "model")
-            self._embedding: Stage[Any, Any] = Stage(
-                "embed",
-                self._embed,
-                metrics,
-                limit=settings.max_uploads,
-                size=_EMBEDDINGS,
-                wait_seconds=settings.gather_seconds,
-            )
-            self.index = Index.open(folder, _BatchedEmbedder(self.model, self._embed_for_index))
+            self.model = load_embedder(folder / MODEL_FOLDER)
+            self.index = Index.open(folder, self.model)
         self._searcher = self.index.searcher
         self._searcher_lock = threading.Lock()
-        self._decoding: Stage[bytes, Image.Image] = Stage(
-            "decode",
-            self._decode,
+        self._limits = _UploadLimits(settings.max_pixels, settings.max_image_bytes)
+        self._room = Room(settings.max_decoded_bytes)
+        self._answers: dict[tuple[Any, ...], Any] = {}
+        self._make_stages()
+        self._show(self._searcher)
+
+    def _make_stages(self) -> None:
+        bounds, metrics = self.settings, self.metrics
+        asks, uploads = bounds.max_asks, bounds.max_uploads
+        # In the order in which work passes through them: they are closed in that order.
+        self._decoding: Stage[Upload, Picture] = Stage(
+            "decode", self._decode, metrics, limit=uploads, workers=bounds.decoders
+        )
+        self._embedding: Stage[NDArray[np.uint8], NDArray[np.float32]] = Stage(
+            "embed",
+            self._embed,
             metrics,
-            limit=settings.max_uploads,
-            workers=settings.decoders,
-        )
-        self._searching: Stage[Query, Page] = Stage(
-            "search", self._search, metrics, limit=settings.max_asks, size=_SEARCHES
-        )
-        self._filtering: Stage[Query, Page] = Stage(
-            "filtered search", self._search, metrics, limit=settings.max_asks, size=_SEARCHES
-        )
-        self._lookups: Stage[_LookUp, Any] = Stage(
-            "look-up", self._look_up, metrics, limit=settings.max_asks, size=_LOOKUPS
+            limit=2 * uploads,
+            size=_EMBEDDINGS,
+            wait_seconds=bounds.gather_seconds,
         )
         self._writing: Stage[Callable[[], Any], Any] = Stage(
-            "write",
-            self._write,
-            metrics,
-            limit=settings.max_writes,
-            workers=settings.writers,
+            "write", self._write, metrics, limit=bounds.max_writes, workers=bounds.writers
         )
-        self._show(self._searcher)
+        # Filters may take long to compile; searches without one need not wait for them.
+        self._searching: Stage[Query, Page] = Stage(
+            "search", self._search, metrics, limit=asks, size=_SEARCHES
+        )
+        self._filtering: Stage[Query, Page] = Stage(
+            "filtered search", self._search, metrics, limit=asks, size=_SEARCHES
+        )
+        self._looking_up: Stage[_LookUp, Any] = Stage(
+            "look-up", self._look_up, metrics, limit=asks, size=_LOOKUPS
+        )
+        self._reading: Stage[str, bytes] = Stage(
+            "original", self._read, metrics, limit=_MOST_WAITING, workers=_READERS
+        )
+        self._counting: Stage[Callable[[Searcher], Any], Any] = Stage(
+            "count", self._count, metrics, limit=_MOST_WAITING
+        )
 
     @property
     def searcher(self) -> Searcher:
@@ -164,11 +180,13 @@ class Engine:
         """Finish what was accepted, then let go of the index."""
         for stage in (
             self._decoding,
+            self._embedding,
             self._writing,
-            *([self._embedding] if self.model else []),
             self._searching,
             self._filtering,
-            self._lookups,
+            self._looking_up,
+            self._reading,
+            self._counting,
         ):
             stage.close()
         self.index.close()
@@ -181,27 +199,50 @@ class Engine:
         Raises:
             Problem: the index takes no images, or this is none that can be used.
         """
-        model = self._model()
-        image = await self._decoding.run(data)
-        prepared = model.prepare(image)
-        vector: NDArray[np.float32] = await self._embedding.run(prepared)
-        return vector
+        self.check_takes_images()
+        picture = await self._decoding.run(Upload(data))
+        return await self._embedding.run(picture.pixels)
 
-    def _model(self) -> Embedder:
+    def check_takes_images(self) -> None:
+        """Refuse an image where there is no network.
+
+        Raises:
+            Problem: the index takes vectors alone.
+        """
         if self.model is None:
             raise Problem(422, "This index has no network: it takes vectors, no images.")
-        return self.model
 
-    def _decode(self, batch: Sequence[bytes]) -> list[Image.Image]:
-        return [decode(data) for data in batch]
+    def _decode(self, batch: Sequence[Upload]) -> list[Picture | BaseException]:
+        return [self._decoded(upload) for upload in batch]
+
+    def _decoded(self, upload: Upload) -> Picture | BaseException:
+        assert self.model is not None  # noqa: S101  # uploads are refused without one
+        taken = 0
+
+        def reserve(count: int) -> None:
+            nonlocal taken
+            self._room.take(count)
+            taken = count
+
+        try:
+            image = decode(upload.data, self._limits, reserve)
+            picture = Picture(
+                self.model.prepare(image),
+                image if upload.stored else None,
+                taken if upload.stored else 0,
+            )
+        except InputError as error:
+            self._room.give_back(taken)
+            return _unusable(error)
+        except BaseException:
+            self._room.give_back(taken)
+            raise
+        self._room.give_back(taken - picture.bytes_taken)
+        return picture
 
     def _embed(self, prepared: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
-        assert self.model is not None  # noqa: S101  # for the checker: the stage exists with it
+        assert self.model is not None  # noqa: S101  # nothing is prepared without one
         return list(self.model.embed_prepared(np.stack(prepared)))
-
-    def _embed_for_index(self, prepared: Sequence[NDArray[np.uint8]]) -> list[Any]:
-        waiting = [self._embedding.submit(pixels) for pixels in prepared]
-        return [future.result() for future in waiting]
 
     # Searches
 
@@ -227,81 +268,11 @@ class Engine:
         try:
             unit: NDArray[np.float32] = normalise_rows(np.array([vector], np.float64))[0]
         except InputError:
-            raise Problem(422, "The vector is zero, or out of range.") from None
+            raise Problem(422, "The vector is zero, or has numbers out of range.") from None
         return unit
 
     def _search(self, batch: Sequence[Query]) -> list[Page | BaseException]:
-        searcher = self._searcher
-        outcomes: list[Page | BaseException | None] = [None] * len(batch)
-        vectors, own = self._query_vectors(searcher, batch, outcomes)
-        groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-        for number, query in enumerate(batch):
-            if outcomes[number] is None:
-                groups[query.shared].append(number)
-        found: dict[int, tuple[list[int], list[float]]] = {}
-        started = time.monotonic()
-        for numbers in groups.values():
-            try:
-                found.update(_scan(searcher, batch, numbers, vectors, own))
-            except Exception as error:  # of this group alone: a filter that cannot be used
-                for number in numbers:
-                    outcomes[number] = error
-        self.metrics.stage_seconds.labels("scan").observe(time.monotonic() - started)
-        started = time.monotonic()
-        pages = _fetch(searcher, batch, found)
-        self.metrics.stage_seconds.labels("fetch").observe(time.monotonic() - started)
-        return [pages[n] if outcome is None else outcome for n, outcome in enumerate(outcomes)]
-
-    def _query_vectors(
-        self,
-        searcher: Searcher,
-        batch: Sequence[Query],
-        outcomes: list[Page | BaseException | None],
-    ) -> tuple[dict[int, NDArray[np.float32]], dict[int, int]]:
-        """For each query its vector and the id to leave out; a key that is not there fails it."""
-        vectors = {n: query.vector for n, query in enumerate(batch) if query.vector is not None}
-        own: dict[int, int] = {}
-        asked = {n: query.key for n, query in enumerate(batch) if query.key is not None}
-        if not asked:
-            return vectors, own
-        keys = list(dict.fromkeys(asked.values()))
-        present = [
-            key for key, item in zip(keys, searcher.items(keys), strict=True) if item is not None
-        ]
-        rows, ids = searcher.query_vectors(present) if present else (np.empty((0, 0)), [])
-        places = {key: place for place, key in enumerate(present)}
-        for number, key in asked.items():
-            if key in places:
-                vectors[number] = rows[places[key]]
-                own[number] = int(ids[places[key]])
-            else:
-                outcomes[number] = not_found(key)
-        return vectors, own
-
-    # The collection
-
-    async def labels(self) -> Labels:
-        """Every label with its count."""
-        return await asyncio.to_thread(self._count_labels)
-
-    def _count_labels(self) -> Labels:
-        counts: Counter[str] = Counter()
-        unlabelled = 0
-        for row in self._searcher.scan(["labels"]):
-            counts.update(set(row["labels"] or ()))
-            unlabelled += not row["labels"]
-        told = [LabelCount(label=label, count=count) for label, count in counts.most_common()]
-        return Labels(labels=told, unlabelled=unlabelled)
-
-    def columns(self) -> Columns:
-        """The columns that a filter can name."""
-        ours = {"key": "string", "labels": "list<string>", "source": "string", "size": "int64"}
-        return Columns(
-            columns=[
-                Column(name=name, type=kind, metadata=name in self.header.metadata)
-                for name, kind in {**ours, **self.header.metadata}.items()
-            ]
-        )
+        return search_together(self._searcher, batch, self.metrics)
 
     # Items
 
@@ -311,7 +282,7 @@ class Engine:
         Raises:
             Problem: there is none.
         """
-        found: StoredItem = await self._lookups.run(_LookUp(_plain(key), thumbnail=False))
+        found: StoredItem = await self._looking_up.run(_LookUp(key))
         return found
 
     async def thumbnail(self, key: str) -> bytes | None:
@@ -320,138 +291,193 @@ class Engine:
         Raises:
             Problem: no item has the key.
         """
-        found: bytes | None = await self._lookups.run(_LookUp(_plain(key), thumbnail=True))
+        found: bytes | None = await self._looking_up.run(_LookUp(key, thumbnail=True))
         return found
 
+    async def original(self, key: str) -> bytes:
+        """The bytes of an item's image file.
+
+        Raises:
+            UnknownKeyError: no item has the key.
+            OriginalError: they are not to be had.
+        """
+        return await self._reading.run(key)
+
+    def _look_up(self, batch: Sequence[_LookUp]) -> list[Any]:
+        searcher = self._searcher
+        keys = list(dict.fromkeys(asked.key for asked in batch))
+        stored = zip(keys, searcher.items(keys), strict=True)
+        items = {key: item for key, item in stored if item is not None}
+        wanted = {items[a.key].id for a in batch if a.thumbnail and a.key in items}
+        thumbnails = searcher.thumbnails(sorted(wanted)) if wanted else {}
+        found: list[Any] = []
+        for asked in batch:
+            item = items.get(asked.key)
+            if item is None:
+                found.append(not_found(asked.key))
+            else:
+                found.append(thumbnails[item.id] if asked.thumbnail else item)
+        return found
+
+    def _read(self, batch: Sequence[str]) -> list[bytes]:
+        return [self._searcher.original(key) for key in batch]
+
+    # Writes
+
     async def put_image(
-        self, key: str, data: bytes, labels: Sequence[str], metadata: dict[str, Any]
+        self, key: str, data: bytes, labels: Sequence[str], metadata: Mapping[str, Any]
     ) -> int:
-        """Add or replace an item; returns its id once it is durable."""
-        self._model()
-        image = await self._decoding.run(data)
-        return await self._put(key, labels, metadata, images=[image])
+        """Add or replace an item; its id, once it is durable.
+
+        Raises:
+            Problem: this is no image that can be used, or the key is a synced source's.
+            InputError: labels or metadata do not fit.
+        """
+        self.check_takes_images()
+        # Whoever stops waiting: what was decoded is stored, and its memory given back.
+        return await asyncio.shield(self._put_image(key, data, labels, metadata))
+
+    async def _put_image(
+        self, key: str, data: bytes, labels: Sequence[str], metadata: Mapping[str, Any]
+    ) -> int:
+        picture = await self._decoding.run(Upload(data, stored=True))
+        try:
+            vector = await self._embedding.run(picture.pixels)
+            return await self._put(
+                key,
+                labels,
+                metadata,
+                images=[picture.image],
+                vectors=vector[None],
+                originals=[data] if self.settings.keep_originals else None,
+            )
+        finally:
+            self._room.give_back(picture.bytes_taken)
 
     async def put_vector(
-        self, key: str, vector: NDArray[np.float32], labels: Sequence[str], metadata: dict[str, Any]
+        self,
+        key: str,
+        vector: NDArray[np.float32],
+        labels: Sequence[str],
+        metadata: Mapping[str, Any],
     ) -> int:
-        """Add or replace an item; returns its id once it is durable."""
+        """Add or replace an item; its id, once it is durable.
+
+        Raises:
+            Problem: the key is a synced source's.
+            InputError: labels or metadata do not fit.
+        """
         return await self._put(key, labels, metadata, vectors=vector[None])
 
     async def _put(
-        self, key: str, labels: Sequence[str], metadata: dict[str, Any], **given: Any
+        self, key: str, labels: Sequence[str], metadata: Mapping[str, Any], **given: Any
     ) -> int:
         def add() -> int:
             ids = self.index.add([key], labels=[list(labels)], metadata=[metadata], **given)
-            self.metrics.written.labels("put").inc()
             return int(ids[0])
 
-        number: int = await asyncio.shield(self._writing.run(add))
-        return number
+        return await self._commit("put", key, add)
+
+    async def update(
+        self, key: str, labels: Sequence[str] | None, metadata: Mapping[str, Any] | None
+    ) -> int:
+        """Change labels or metadata of an item; its id, once that is durable.
+
+        Raises:
+            Problem: no item has the key, or it is a synced source's.
+            InputError: labels or metadata do not fit.
+        """
+
+        def change() -> int:
+            ids = self.index.update(
+                [key],
+                labels=None if labels is None else [list(labels)],
+                metadata=None if metadata is None else [metadata],
+            )
+            return int(ids[0])
+
+        return await self._commit("update", key, change)
 
     async def remove(self, keys: Sequence[str]) -> int:
-        """Remove items; returns how many there were, once that is durable."""
+        """Remove items; how many there were, once that is durable."""
+        return await self._commit("delete", "", lambda: self.index.remove(keys))
 
-        def remove() -> int:
-            count = self.index.remove(keys)
-            self.metrics.written.labels("delete").inc(count)
-            return count
+    async def _commit(self, kind: str, key: str, write: Callable[[], int]) -> int:
+        """Make a write. Once a thread has begun it, it is finished, whoever waits for it."""
 
-        count: int = await asyncio.shield(self._writing.run(remove))
-        return count
+        def commit() -> int:
+            try:
+                number = write()
+            except DuplicateKeyError:
+                raise Problem(
+                    409,
+                    f"The key {key!r} belongs to a source that is kept by 'spherequant index': "
+                    "change it there, or use another key.",
+                ) from None
+            self.metrics.written.labels(kind).inc(number if kind == "delete" else 1)
+            return number
 
-    def refresh(self) -> None:
-        """Take up what other processes have committed."""
-        self.index.refresh()
-        self._show(self.index.searcher)
+        number: int = await asyncio.shield(self._writing.run(commit))
+        return number
 
     def _write(self, batch: Sequence[Callable[[], Any]]) -> list[Any]:
         done = [write() for write in batch]
         self._show(self.index.searcher)  # before the write is acknowledged
         return done
 
+    def refresh(self) -> None:
+        """Take up what other processes have committed."""
+        self.index.refresh()
+        self._show(self.index.searcher)
+
     def _show(self, searcher: Searcher) -> None:
         """Search this snapshot from now on, unless a later one is."""
         with self._searcher_lock:
             if searcher.version >= self._searcher.version:
                 self._searcher = searcher
-        self.metrics.items.set(len(self._searcher))
-        self.metrics.version.set(self._searcher.version)
+            self.metrics.items.set(len(self._searcher))
+            self.metrics.version.set(self._searcher.version)
 
-    def _look_up(self, batch: Sequence[_LookUp]) -> list[Any]:
-        searcher = self._searcher
-        keys = list(dict.fromkeys(asked.key for asked in batch))
-        items = {key: item for key, item in zip(keys, searcher.items(keys), strict=True) if item}
-        wanted = {items[a.key].id for a in batch if a.thumbnail and a.key in items}
-        thumbnails = searcher.thumbnails(sorted(wanted)) if wanted else {}
-        return [
-            not_found(asked.key)
-            if asked.key not in items
-            else thumbnails[items[asked.key].id]
-            if asked.thumbnail
-            else items[asked.key]
-            for asked in batch
-        ]
+    # The collection
+
+    async def count(
+        self, question: tuple[Any, ...], answer: Callable[[Searcher], ResultT]
+    ) -> ResultT:
+        """What takes a pass over all items: worked out once for each version, one at a time.
+
+        Args:
+            question: what is asked, to find the answer again.
+            answer: gives it, of a snapshot.
+        """
+
+        def remembered(searcher: Searcher) -> ResultT:
+            asked = (searcher.version, *question)
+            if asked not in self._answers:
+                found = answer(searcher)
+                while len(self._answers) >= _CACHED_ANSWERS:
+                    del self._answers[next(iter(self._answers))]
+                self._answers[asked] = found
+            known: ResultT = self._answers[asked]
+            return known
+
+        counted: ResultT = await self._counting.run(remembered)
+        return counted
+
+    def _count(self, batch: Sequence[Callable[[Searcher], Any]]) -> list[Any]:
+        return [count(self._searcher) for count in batch]
 
 
-def _plain(key: str) -> str:
+def plain_key(key: str) -> str:
+    """A key as it is stored.
+
+    Raises:
+        InputError: it cannot be a key.
+    """
     return check_keys([key])[0]
 
 
-def _scan(
-    searcher: Searcher,
-    batch: Sequence[Query],
-    numbers: Sequence[int],
-    vectors: dict[int, NDArray[np.float32]],
-    own: dict[int, int],
-) -> dict[int, tuple[list[int], list[float]]]:
-    """One scan for searches that share it: for each its page of ids and scores."""
-    queries = [batch[number] for number in numbers]
-    floors = [query.min_score for query in queries if query.min_score is not None]
-    result = searcher.search(
-        np.stack([vectors[number] for number in numbers]),
-        max(query.depth for query in queries),
-        where=queries[0].where,
-        rerank=queries[0].rerank,
-        # The lowest of all; what is below a search's own is cut from its page.
-        min_score=min(floors) if len(floors) == len(queries) else None,
-        exclude=np.array([own.get(number, -1) for number in numbers], np.int64),
-    )
-    found = {}
-    for row, (number, query) in enumerate(zip(numbers, queries, strict=True)):
-        page = slice(query.offset, query.depth)
-        ids, scores = result.ids[row, page], result.scores[row, page]
-        kept = ids >= 0
-        if query.min_score is not None:
-            kept &= scores >= np.float32(query.min_score)
-        found[number] = ids[kept].tolist(), scores[kept].tolist()
-    return found
-
-
-def _fetch(
-    searcher: Searcher,
-    batch: Sequence[Query],
-    found: dict[int, tuple[list[int], list[float]]],
-) -> dict[int, Page]:
-    """Keys, labels and metadata of all that was found, read at once."""
-    names = list(searcher.header.metadata)
-    wanted = sorted({i for ids, _ in found.values() for i in ids})
-    rows = searcher.rows(wanted, ["key", "labels", *names]) if wanted else {}
-    total = len(searcher)
-    return {
-        number: Page(
-            [
-                Hit.model_construct(
-                    rank=rank,
-                    key=rows[i]["key"],
-                    score=score,
-                    labels=rows[i]["labels"] or [],
-                    metadata={name: rows[i][name] for name in names},
-                )
-                for rank, (i, score) in enumerate(
-                    zip(ids, scores, strict=True), start=batch[number].offset + 1
-                )
-            ],
-            total,
-        )
-        for number, (ids, scores) in found.items()
-    }
+def _unusable(error: InputError) -> Problem:
+    """What is told of an image that cannot be decoded, without what a decoder said of it."""
+    if isinstance(error, TooManyPixelsError):
+        return Problem(413, str(error))
+    return Problem(422, f"The image cannot be used: {str(error).partition(' (')[0]}.")

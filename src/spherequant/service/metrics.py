@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -12,6 +16,9 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -61,6 +68,15 @@ class Metrics:
             ("kind",),
             registry=self.registry,
         )
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Observe how long a part of a stage takes."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.stage_seconds.labels(stage).observe(time.monotonic() - started)
 
     def text(self) -> bytes:
         """The metrics in Prometheus' text format."""

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse
 
-from spherequant.errors import ConflictError, InputError, SpherequantError
+from spherequant.errors import (
+    ConflictError,
+    InputError,
+    OriginalError,
+    SpherequantError,
+    UnknownKeyError,
+)
 from spherequant.service.stages import BusyError
 
 if TYPE_CHECKING:
@@ -66,6 +72,8 @@ _OBJECTIONS = {
     "too_short": "has at least {min_length} entries",
     "too_long": "has at most {max_length} entries",
     "json_invalid": "is not JSON",
+    "less_than": "is below {lt}",
+    "bool_parsing": "is true or false",
 }
 
 
@@ -139,8 +147,10 @@ def unusable(objections: Sequence[Mapping[str, Any]]) -> Problem:
 
 
 def _objection(found: Mapping[str, Any]) -> str:
-    text = _OBJECTIONS.get(str(found["type"]), "is not usable")
-    return text.format(**found.get("ctx", {}))
+    context = found.get("ctx", {})
+    if found["type"] == "value_error":
+        return str(context["error"])  # of our own validators
+    return _OBJECTIONS.get(str(found["type"]), "is not usable").format(**context)
 
 
 def problem_of(error: SpherequantError) -> Problem:
@@ -151,6 +161,10 @@ def problem_of(error: SpherequantError) -> Problem:
     """
     if isinstance(error, BusyError):
         return busy()
+    if isinstance(error, UnknownKeyError):
+        return not_found(error.keys[0])
+    if isinstance(error, OriginalError):
+        return Problem(404, "The original of this item is not to be had here.")
     if isinstance(error, InputError):
         return Problem(422, str(error))
     if isinstance(error, ConflictError):

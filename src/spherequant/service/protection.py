@@ -4,9 +4,9 @@
 rebinding), and would then be same-origin with this service. It cannot forge the Host header, so
 a service on loopback answers to the names of loopback alone.
 
-*Origins.* A foreign page can send simple requests without asking (a form, a multipart POST). Browsers
-say where such a request comes from; what changes items or costs work must come from our own page or
-from no page at all.
+*Origins.* A foreign page can send simple requests without asking (a form, a multipart POST).
+Browsers say where such a request comes from; what changes items or costs work must come from our
+own page or from no page at all.
 
 *Log.* Method, route, status, bytes and seconds: no query string, no key, no body.
 """

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
-from spherequant.service import engine
-from spherequant.service.bodies import JSON, MULTIPART, reading
+from spherequant.service import scanning
+from spherequant.service.bodies import JSON, MULTIPART, Body, reading
+from spherequant.service.context import IMAGE_FIELD, Reader, Service, WhereQuery, described
+from spherequant.service.engine import plain_key
 from spherequant.service.problems import Problem
-from spherequant.service.context import Reader, described
 from spherequant.service.schemas import LARGEST_SCORE, SearchRequest, SearchResponse
 
 router = APIRouter(tags=["search"])
@@ -23,13 +24,7 @@ _BODY: dict[str, Any] = {
                 "type": "object",
                 "required": ["image"],
                 "additionalProperties": False,
-                "properties": {
-                    "image": {
-                        "type": "string",
-                        "contentMediaType": "application/octet-stream",
-                        "description": "JPEG, PNG, WebP, GIF, AVIF, HEIC, TIFF or BMP.",
-                    }
-                },
+                "properties": {"image": IMAGE_FIELD},
             }
         },
         JSON: {
@@ -52,13 +47,7 @@ async def search(
     service: Reader,
     k: Annotated[int, Query(ge=1, description="Results in the answer.")] = 10,
     offset: Annotated[int, Query(ge=0, description="Results to pass over, for paging.")] = 0,
-    where: Annotated[
-        str | None,
-        Query(
-            description="Search only items for which this SQL expression holds.",
-            examples=["array_has(labels, 'cat') AND size > 1000"],
-        ),
-    ] = None,
+    where: WhereQuery = None,
     min_score: Annotated[
         float | None,
         Query(
@@ -79,32 +68,26 @@ async def search(
     equal scores come in the order in which items were added.
     """
     bounds = service.settings
-    for name, value, largest in (
-        ("k", k, bounds.max_k),
-        ("offset", offset, bounds.max_offset),
-        ("rerank", rerank or 1, bounds.max_rerank),
-    ):
-        if value > largest:
-            raise Problem(
-                422,
-                f"{name} is at most {largest}.",
-                errors=[{"where": f"query.{name}", "what": f"is at most {largest}"}],
-            )
-    vector, key = None, None
-    async with reading(request, bounds, service.budget) as body:
-        if body.kind == MULTIPART:
-            image = await body.image()
-            vector = await service.within(service.engine.vector_of(image))
-        elif body.kind == JSON:
-            asked = await body.json(SearchRequest)
-            key = asked.key
-            if asked.vector is not None:
-                vector = service.engine.unit(asked.vector)
-        else:
-            raise Problem(415, f"Send an image as {MULTIPART}, or a key or a vector as {JSON}.")
-    page = await service.within(
-        service.engine.search(
-            engine.Query(vector, key, k, offset, where or None, min_score, rerank)
-        )
+    service.check_bounds(
+        k=(k, bounds.max_k), offset=(offset, bounds.max_offset), rerank=(rerank, bounds.max_rerank)
     )
-    return JSONResponse({"results": [hit.model_dump() for hit in page.hits], "total": page.total})
+    where = service.checked(where)
+    async with reading(request, bounds, service.budget) as body:
+        vector, key = await _asked_with(service, body)
+    page = await service.within(
+        service.engine.search(scanning.Query(vector, key, k, offset, where, min_score, rerank))
+    )
+    return JSONResponse({"results": page.results, "total": page.total})
+
+
+async def _asked_with(service: Service, body: Body) -> tuple[Any, str | None]:
+    """The vector to search with, or the key."""
+    if body.kind == MULTIPART:
+        image = await body.image()
+        return await service.within(service.engine.vector_of(image)), None
+    if body.kind == JSON:
+        asked = await body.json(SearchRequest)
+        if asked.key is not None:
+            return None, plain_key(asked.key)
+        return service.engine.unit(asked.vector or ()), None
+    raise Problem(415, f"Send an image as {MULTIPART}, or a key or a vector as {JSON}.")

@@ -1,33 +1,30 @@
-"""The process: sockets, signals, slow clients."""
+"""The process: its socket, its signals, its end."""
 
 from __future__ import annotations
 
-import logging
+import math
 import signal
 import socket
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from spherequant.errors import ConfigError
 from spherequant.service.application import create_app
-from spherequant.service.settings import Settings
+from spherequant.service.connections import bounded_protocol
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Iterator
     from os import PathLike
 
-logger = logging.getLogger(__name__)
+    from fastapi import FastAPI
+
+    from spherequant.service.settings import Settings
 
 _BACKLOG = 512
 _KEEP_ALIVE_SECONDS = 15
-# How long what a refused client still sends is read and dropped, so that it sees the answer.
-_LINGER_SECONDS = 3.0
 
 
 def serve(
@@ -49,21 +46,29 @@ def serve(
         FormatError: no index is there, or it is damaged.
     """
     with listening(settings) as sock:
-        app = create_app(directory, settings)
-        config = uvicorn.Config(
-            app,
-            http=protocol(settings),
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=int(settings.drain_seconds),
+        server = make_server(
+            create_app(directory, settings),
+            settings,
+            lambda: started(address(sock)) if started else None,
         )
-        server = _Server(config, lambda: started(address(sock)) if started else None)
         server.run(sockets=[sock])
+
+
+def make_server(app: FastAPI, settings: Settings, started: Callable[[], object]) -> uvicorn.Server:
+    """The server of an application, not yet running; it ends when ``should_exit`` is set."""
+    config = uvicorn.Config(
+        app,
+        http=bounded_protocol(settings),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
+    )
+    return _Server(config, started)
 
 
 @contextmanager
@@ -125,57 +130,3 @@ class _Server(uvicorn.Server):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def protocol(settings: Settings) -> type[asyncio.Protocol]:
-    """uvicorn's HTTP protocol, with bounds on connections and on slow clients."""
-
-    class Bounded(H11Protocol):
-        """One connection."""
-
-        _head_timer: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            if len(self.connections) > settings.max_connections:
-                transport.abort()
-                return
-            self._time_head()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_head_timer()
-            super().connection_lost(exc)
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if self.conn.their_state is not h11.IDLE:
-                self._stop_head_timer()
-            elif self._head_timer is None:  # a piece of the next request's head
-                self._time_head()
-
-        def on_response_complete(self) -> None:
-            super().on_response_complete()
-            if self.conn.their_state is h11.SEND_BODY:
-                cycle = self.cycle
-                self.loop.call_later(_LINGER_SECONDS, self._end_lingering, cycle)
-
-        def _end_lingering(self, cycle: object) -> None:
-            """Close where a client still sends a body whose answer it has had."""
-            if self.cycle is cycle and self.conn.their_state is h11.SEND_BODY:
-                self.transport.close()
-
-        def _time_head(self) -> None:
-            self._head_timer = self.loop.call_later(settings.stall_seconds, self._close_if_idle)
-
-        def _stop_head_timer(self) -> None:
-            if self._head_timer is not None:
-                self._head_timer.cancel()
-                self._head_timer = None
-
-        def _close_if_idle(self) -> None:
-            """Close where the head of a request never came to its end."""
-            self._head_timer = None
-            if self.conn.their_state is h11.IDLE:
-                self.transport.close()
-
-    return Bounded

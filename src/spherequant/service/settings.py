@@ -33,6 +33,7 @@ class Settings:
         max_where: characters of a filter.
         max_uploads: images that wait or are worked on at once.
         max_upload_bytes: bytes of all request bodies in memory.
+        max_decoded_bytes: bytes of all decoded images in memory.
         max_asks: searches and look-ups that wait at once.
         max_writes: writes that wait at once.
         max_connections: open connections.
@@ -41,6 +42,7 @@ class Settings:
         gather_seconds: how long the first image of a batch waits for company.
         answer_seconds: within which a request is answered, once it has been read.
         stall_seconds: within which a client must send or take the next piece.
+        keep_originals: keep the file of each image that is put.
         refresh_seconds: how often commits of other processes are looked for.
         drain_seconds: how long a shutdown waits for requests under way.
     """
@@ -60,6 +62,7 @@ class Settings:
     max_where: int = 2_000
     max_uploads: int = 256
     max_upload_bytes: int = 512 * MEGABYTE
+    max_decoded_bytes: int = 1_024 * MEGABYTE
     max_asks: int = 1_024
     max_writes: int = 512
     max_connections: int = 1_024
@@ -68,6 +71,7 @@ class Settings:
     gather_seconds: float = 0.003
     answer_seconds: float = 30.0
     stall_seconds: float = 10.0
+    keep_originals: bool = True
     refresh_seconds: float = 2.0
     drain_seconds: float = 30.0
 
