@@ -41,7 +41,7 @@ _BATCH = 100_000
 # Of a paced load: what is due while all of them wait is late by that much more.
 _MOST_CONNECTIONS = 256
 _BOUNDARY = "spherequant-load"
-_RSS = re.compile(rb"^process_resident_memory_bytes (\S+)$", re.MULTILINE)
+_RESIDENT, _CPU = "process_resident_memory_bytes", "process_cpu_seconds_total"
 
 
 @dataclass
@@ -53,12 +53,14 @@ class Load:
         seconds: of the measurement.
         milliseconds: of each answer.
         failed: answers that were no 200.
+        server_seconds: of the server's processors.
     """
 
     name: str
     seconds: float = 0.0
     milliseconds: list[float] = field(default_factory=list)
     failed: int = 0
+    server_seconds: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -68,7 +70,8 @@ class Load:
     def row(self) -> list[object]:
         """The row of the table."""
         p50, p99 = (float(np.percentile(self.milliseconds, share)) for share in (50, 99))
-        return [self.name, self.rate, p50, p99, self.failed]
+        work = 1e3 * self.server_seconds / len(self.milliseconds)
+        return [self.name, self.rate, p50, p99, work, self.failed]
 
 
 def main() -> None:
@@ -168,7 +171,9 @@ def _measure(
             _paced(url, f"by key, {rate:g}/s", by_key, rate, seconds),
             _closed(url, "by image", by_image, options.uploads, seconds),
         ):
+            worked = _metric(url, _CPU)
             loads.append(asyncio.run(load))
+            loads[-1].server_seconds = _metric(url, _CPU) - worked
             print(*loads[-1].row(), flush=True)
         return loads, (before, _resident(url))
     finally:
@@ -176,10 +181,14 @@ def _measure(
         server.wait()
 
 
-def _resident(url: str) -> float:
+def _metric(url: str, name: str) -> float:
     with urllib.request.urlopen(f"{url}metrics") as answer:
-        found = _RSS.search(answer.read())
-    return float(found[1]) / 2**20 if found else float("nan")
+        found = re.search(rf"^{name} (\S+)$", answer.read().decode(), re.MULTILINE)
+    return float(found[1]) if found else float("nan")
+
+
+def _resident(url: str) -> float:
+    return _metric(url, _RESIDENT) / 2**20
 
 
 def _key_request(number: int) -> bytes:
@@ -298,7 +307,14 @@ def _record(
         [
             {
                 "caption": "Searches",
-                "columns": ["load", "answers a second", "p50 ms", "p99 ms", "not 200"],
+                "columns": [
+                    "load",
+                    "answers a second",
+                    "p50 ms",
+                    "p99 ms",
+                    "ms of the server's CPU",
+                    "not 200",
+                ],
                 "rows": [load.row() for load in loads],
             }
         ],
