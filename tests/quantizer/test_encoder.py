@@ -175,6 +175,28 @@ def test_with_a_class_target_that_is_what_is_encoded():
     assert (Encoder(codebooks, target).encode(x) != plain.encode(x)).any()
 
 
+def test_shortened_it_encodes_anew_with_the_first_codebooks():
+    x, codebooks = random_case(200, 4, 16, 8)
+    longer = Encoder(codebooks, class_target(8), beam=5, icm_rounds=2)
+    shorter = longer.shortened(2)
+    assert (shorter.beam, shorter.icm_rounds) == (5, 2)
+    assert shorter.target is longer.target
+    first = Codebooks(codebooks.array[:2])
+    assert shorter.codebooks == first
+    codes = shorter.encode(x)
+    np.testing.assert_array_equal(codes, Encoder(first, longer.target, 5, 2).encode(x))
+    u, cut = longer.target.target(x), longer.encode(x)[:, :2]
+    assert squared_error(first, codes, u).mean() < squared_error(first, cut, u).mean()
+    assert longer.codebooks == codebooks
+
+
+@pytest.mark.parametrize("n", [-1, 0, 3])
+def test_it_keeps_at_least_one_codebook_and_adds_none(n):
+    _, codebooks = random_case(1, 2, 4, 3)
+    with pytest.raises(InputError, match="of 2 codebooks, 1 to 2 can be kept"):
+        Encoder(codebooks).shortened(n)
+
+
 @pytest.mark.parametrize(
     "target", [None, class_target(4, 2.5), class_target(4, 0.5, multi_label=True)]
 )

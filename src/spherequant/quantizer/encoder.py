@@ -101,6 +101,26 @@ class Encoder:
             self._tables = _native.EncodingTables(self._codebooks.array, count)
         return self._tables.encode(rows_ND, self._beam, self._icm_rounds, count)
 
+    def shortened(self, n_codebooks: int) -> Encoder:
+        """Return what encodes with the first codebooks alone.
+
+        Its codes are searched for anew, with the same beam: they are nearer than the first bytes
+        of longer codes, whose codewords were chosen to go together, and often differ from them.
+
+        Args:
+            n_codebooks: how many to keep, 1 to M.
+
+        Raises:
+            InputError: fewer than one, or more than there are.
+        """
+        if not 1 <= n_codebooks <= self._codebooks.n_codebooks:
+            raise InputError(
+                f"of {self._codebooks.n_codebooks} codebooks, 1 to {self._codebooks.n_codebooks} "
+                f"can be kept, not {n_codebooks}"
+            )
+        kept = Codebooks(self._codebooks.array[:n_codebooks])
+        return Encoder(kept, self._target, self._beam, self._icm_rounds)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write codebooks, settings and class target to one safetensors file."""
         tensors = self._codebooks.to_tensors()
