@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import results
+from frozen import frozen
 from spherequant import Model
 from spherequant.evaluation import Relevance, paired_bootstrap
 from spherequant.quantizer import Encoder
 from spherequant.training.requantize import requantize
-from training_runs import embedded, rank_with
+from training_runs import rank_with
 
 if TYPE_CHECKING:
     from spherequant.evaluation.embeddings import Collection
@@ -47,7 +48,7 @@ def main() -> None:
     options = parser.parse_args()
     model = Model.load(options.model)
     source = str(results.data_file("SPHEREQUANT_DATA", "cifar10.zip"))
-    data = embedded(model, source).collection
+    data = frozen(model, source)[0].collection
     rng = np.random.default_rng(0)
     data = _asked(data, rng.permutation(len(data.queries))[: options.queries])
     training_ND = data.training[rng.permutation(len(data.training))[: options.training]]
@@ -84,7 +85,7 @@ def _asked(data: Collection, rows: np.ndarray) -> Collection:
 def _rows(model: Model, data: Collection, training_ND: np.ndarray) -> list[list[object]]:
     longest = requantize(model, training_ND, None, LONGEST)
     codes_NM = longest.encode_vectors(data.database)
-    rows = []
+    rows: list[list[object]] = []
     for bits in BITS:
         separate, short = requantize(model, training_ND, None, bits), longest.shortened(bits)
         learned, anew = (

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import pickle
@@ -12,7 +13,7 @@ from safetensors.numpy import save_file
 
 from spherequant import _native
 from spherequant.errors import FormatError, InputError
-from spherequant.quantizer import ClassTarget, Codebooks, Encoder, normalise_rows
+from spherequant.quantizer import ClassTarget, Codebooks, Encoder, normalise_rows, storage
 from spherequant.quantizer.codebooks import DEFAULT_BEAM, DEFAULT_ICM_ROUNDS
 
 
@@ -198,7 +199,13 @@ def test_it_keeps_at_least_one_codebook_and_adds_none(n):
 
 
 @pytest.mark.parametrize(
-    "target", [None, class_target(4, 2.5), class_target(4, 0.5, multi_label=True)]
+    "target",
+    [
+        None,
+        class_target(4, 2.5),
+        class_target(4, 0.5, multi_label=True),
+        dataclasses.replace(class_target(4), levelling=0.7),
+    ],
 )
 def test_save_and_load(target, tmp_path):
     x, codebooks = random_case(30, 3, 16, 4)
@@ -214,6 +221,18 @@ def test_save_and_load(target, tmp_path):
     first = path.read_bytes()
     Encoder.load(path).save(path)
     assert path.read_bytes() == first
+
+
+def test_a_file_from_before_levelling_has_none(tmp_path):
+    _, codebooks = random_case(1, 2, 3, 4)
+    encoder = Encoder(codebooks, class_target(4))
+    encoder.save(tmp_path / "c")
+    tensors, about = storage.read(tmp_path / "c")
+    settings_of_its_day = {
+        name: about[name] for name in ("beam", "icm_rounds", "pull", "sharpness", "multi_label")
+    }
+    storage.write(tmp_path / "c", tensors, settings_of_its_day)
+    assert Encoder.load(tmp_path / "c").target == encoder.target
 
 
 def test_a_file_of_codebooks_alone_keeps_the_settings_of_its_day(tmp_path):

@@ -308,6 +308,18 @@ def edit_json(folder: Path, change: Callable[[dict], object]) -> None:
     change(values)
     path.write_text(json.dumps(values))
 
+    def test_levelling_makes_another_model(self, digits_model, tmp_path, pictures):
+        encoder = digits_model.encoder
+        target = dataclasses.replace(encoder.target, levelling=0.7)
+        levelled = dataclasses.replace(digits_model, encoder=Encoder(encoder.codebooks, target))
+        assert levelled.fingerprint != digits_model.fingerprint
+        levelled.save(tmp_path)
+        loaded = Model.load(tmp_path)
+        assert loaded.fingerprint == levelled.fingerprint
+        assert loaded.encoder.target == target
+        assert read_description(tmp_path)["levelling"] == 0.7
+        assert "levelling" not in digits_model._description()
+
 
 class TestDamage:
     def test_no_model_says_how_to_make_one(self, tmp_path):

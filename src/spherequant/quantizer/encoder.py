@@ -131,6 +131,7 @@ class Encoder:
             tensors["class_centres"] = self._target.centres_CD
             about["pull"] = float(self._target.pull)
             about["sharpness"] = float(self._target.sharpness)
+            about["levelling"] = float(self._target.levelling)
             about["multi_label"] = bool(self._target.multi_label)
         storage.write(path, tensors, about)
 
@@ -153,6 +154,7 @@ class Encoder:
                     pull=float(about["pull"]),
                     multi_label=bool(about["multi_label"]),
                     sharpness=float(about["sharpness"]),
+                    levelling=float(about.get("levelling", 0.0)),
                 )
             return cls(codebooks, target, int(about["beam"]), int(about["icm_rounds"]))
         except (KeyError, TypeError, ValueError) as error:

@@ -277,6 +277,7 @@ class Model:
 
     def _code_settings(self) -> dict[str, Any]:
         """Return the plain values that change a code, beside weights and codebooks."""
+        target = self.encoder.target
         return {
             "backbone": self.backbone.to_dict(),
             "preprocessing": self.preprocessing.to_dict(),
@@ -285,9 +286,11 @@ class Model:
             "inference_batch": self.inference_batch,
             "beam": self.encoder.beam,
             "icm_rounds": self.encoder.icm_rounds,
-            "pull": 0.0 if self.encoder.target is None else self.encoder.target.pull,
-            "sharpness": 0.0 if self.encoder.target is None else self.encoder.target.sharpness,
+            "pull": 0.0 if target is None else target.pull,
+            "sharpness": 0.0 if target is None else target.sharpness,
             "multi_label": self.multi_label,
+            # Only where it acts: models from before it keep their fingerprint.
+            **({"levelling": target.levelling} if target is not None and target.levelling else {}),
         }
 
     def _description(self) -> dict[str, Any]:
