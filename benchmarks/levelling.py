@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from spherequant.evaluation.embeddings import Collection
     from spherequant.quantizer import ClassTarget
 
-LEVELLINGS = (0.0, 0.5, 0.7, 1.0)
+LEVELLINGS = (0.0, 0.5, 0.7, 0.8, 1.0)
 PLAIN = "codes of plain embeddings"
 QUANTIZERS = ("pq", "opq", "rq", "lsq")
 CHOOSING = 750  # database images of unseen classes that ask
