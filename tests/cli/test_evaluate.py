@@ -99,3 +99,12 @@ def test_a_protocol_that_does_not_fit_is_explained(trained, photos, spherequant)
     result = spherequant("evaluate", trained.path, photos, "--protocol", "cifar10-full", code=1)
     assert "needs CIFAR-10" in result.stderr
     assert "--protocol holdout" in result.stderr
+
+
+def test_shorter_codes_of_the_model_are_measured(trained, photos, spherequant, spherequant_json):
+    short = spherequant_json("evaluate", trained.path, photos, "--bits", 8)
+    full = spherequant_json("evaluate", trained.path, photos)
+    assert (short["bits"], full["bits"]) == (8, 16)
+    assert short["float_map"] == full["float_map"]
+    refused = spherequant("evaluate", trained.path, photos, "--bits", 24, code=1)
+    assert "a multiple of 8 bits from 8 to 16, not 24" in refused.stderr

@@ -8,6 +8,7 @@ from PIL import Image
 
 from spherequant.index import Index
 from spherequant.index.footprint import bytes_on_disk
+from spherequant.training import Model
 
 KEYS = {
     "total",
@@ -163,3 +164,34 @@ def test_a_folder_that_holds_other_things_is_refused(photos, trained, spherequan
     (tmp_path / "letter.txt").write_text("Dear ...")
     refused = spherequant("index", trained.path, photos, "--out", tmp_path, code=1)
     assert "not empty" in refused.stderr
+
+
+def test_codes_can_be_shorter_than_the_model(
+    photos, trained, spherequant, spherequant_json, tmp_path
+):
+    out = tmp_path / "index"
+    assert (
+        spherequant_json("index", trained.path, photos, "--out", out, "--bits", 8)["bytes_per_item"]
+        == 1
+    )
+    found = spherequant_json("search", out, photos / "ant" / "00.png")
+    assert len(found["queries"][0]["results"]) == 10
+    # Brought up to date, it keeps its length; the model in it is the shortened one.
+    again = spherequant("index", trained.path, photos, "--out", out)
+    assert "36 unchanged" in again.stdout
+    facts = spherequant_json("info", out)
+    assert (facts["model"]["bits"], facts["model"]["training"]["shortened_from_bits"]) == (8, 16)
+    refused = spherequant("index", trained.path, photos, "--out", out, "--bits", 16, code=1)
+    assert "was made with codes of 8 bits" in refused.stderr
+    refused = spherequant(
+        "index", trained.path, photos, "--out", tmp_path / "new", "--bits", 24, code=1
+    )
+    assert "a multiple of 8 bits from 8 to 16, not 24" in refused.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_index_of_a_longer_model_is_refused(indexed, trained, photos, spherequant, tmp_path):
+    short = tmp_path / "short"
+    Model.load(trained.path).shortened(8).save(short)
+    refused = spherequant("index", short, photos, "--out", indexed.path, code=1)
+    assert "another model" in refused.stderr

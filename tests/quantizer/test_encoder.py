@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import pickle
@@ -12,7 +13,7 @@ from safetensors.numpy import save_file
 
 from spherequant import _native
 from spherequant.errors import FormatError, InputError
-from spherequant.quantizer import ClassTarget, Codebooks, Encoder, normalise_rows
+from spherequant.quantizer import ClassTarget, Codebooks, Encoder, normalise_rows, storage
 from spherequant.quantizer.codebooks import DEFAULT_BEAM, DEFAULT_ICM_ROUNDS
 
 
@@ -175,8 +176,36 @@ def test_with_a_class_target_that_is_what_is_encoded():
     assert (Encoder(codebooks, target).encode(x) != plain.encode(x)).any()
 
 
+def test_shortened_it_encodes_anew_with_the_first_codebooks():
+    x, codebooks = random_case(200, 4, 16, 8)
+    longer = Encoder(codebooks, class_target(8), beam=5, icm_rounds=2)
+    shorter = longer.shortened(2)
+    assert (shorter.beam, shorter.icm_rounds) == (5, 2)
+    assert shorter.target is longer.target
+    first = Codebooks(codebooks.array[:2])
+    assert shorter.codebooks == first
+    codes = shorter.encode(x)
+    np.testing.assert_array_equal(codes, Encoder(first, longer.target, 5, 2).encode(x))
+    u, cut = longer.target.target(x), longer.encode(x)[:, :2]
+    assert squared_error(first, codes, u).mean() < squared_error(first, cut, u).mean()
+    assert longer.codebooks == codebooks
+
+
+@pytest.mark.parametrize("n", [-1, 0, 3])
+def test_it_keeps_at_least_one_codebook_and_adds_none(n):
+    _, codebooks = random_case(1, 2, 4, 3)
+    with pytest.raises(InputError, match="of 2 codebooks, 1 to 2 can be kept"):
+        Encoder(codebooks).shortened(n)
+
+
 @pytest.mark.parametrize(
-    "target", [None, class_target(4, 2.5), class_target(4, 0.5, multi_label=True)]
+    "target",
+    [
+        None,
+        class_target(4, 2.5),
+        class_target(4, 0.5, multi_label=True),
+        dataclasses.replace(class_target(4), levelling=0.7),
+    ],
 )
 def test_save_and_load(target, tmp_path):
     x, codebooks = random_case(30, 3, 16, 4)
@@ -192,6 +221,18 @@ def test_save_and_load(target, tmp_path):
     first = path.read_bytes()
     Encoder.load(path).save(path)
     assert path.read_bytes() == first
+
+
+def test_a_file_from_before_levelling_has_none(tmp_path):
+    _, codebooks = random_case(1, 2, 3, 4)
+    encoder = Encoder(codebooks, class_target(4))
+    encoder.save(tmp_path / "c")
+    tensors, about = storage.read(tmp_path / "c")
+    settings_of_its_day = {
+        name: about[name] for name in ("beam", "icm_rounds", "pull", "sharpness", "multi_label")
+    }
+    storage.write(tmp_path / "c", tensors, settings_of_its_day)
+    assert Encoder.load(tmp_path / "c").target == encoder.target
 
 
 def test_a_file_of_codebooks_alone_keeps_the_settings_of_its_day(tmp_path):

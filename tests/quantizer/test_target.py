@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -73,8 +74,28 @@ def test_target_is_the_blend():
     assert still.target(z).tobytes() == z.tobytes()
 
 
-@pytest.mark.parametrize("multi_label", [False, True])
-def test_each_row_stands_alone(multi_label):
+@pytest.mark.parametrize("levelling", [0.0, 0.25, 0.7, 1.0])
+def test_levelling_divides_by_a_power_of_the_length(levelling):
+    z = normalise_rows([[1, 0.1, 0.2], [1, 0.9, 0.8], [0.1, -0.3, 0.9]])
+    plain = three_classes(multi_label=False, pull=3.0, scale=4)
+    u = plain.target(z)
+    lengths = np.linalg.norm(u, axis=1)
+    assert lengths[1] < 0.9 * lengths[0]  # unsure
+    found = dataclasses.replace(plain, levelling=levelling).target(z)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, u / lengths[:, None] ** levelling, rtol=1e-6)
+
+
+def test_levelling_leaves_plain_vectors_and_zeros_alone():
+    z = normalise_rows([[1, 0.1, 0.2], [0.1, -0.3, 0.9]])
+    still = dataclasses.replace(three_classes(multi_label=False, pull=0.0), levelling=1.0)
+    assert still.target(z).tobytes() == z.tobytes()
+    opposite = ClassTarget(EYE[:1], [0], -EYE[:1], 1.0, multi_label=False, levelling=1.0)
+    np.testing.assert_array_equal(opposite.target(EYE[:1]), [[0, 0, 0]])
+
+
+@pytest.mark.parametrize(("multi_label", "levelling"), [(False, 0.0), (True, 0.0), (False, 0.7)])
+def test_each_row_stands_alone(multi_label, levelling):
     rng = np.random.default_rng(0)
     target = ClassTarget(
         rng.normal(size=(11, 9)),
@@ -82,6 +103,7 @@ def test_each_row_stands_alone(multi_label):
         normalise_rows(rng.normal(size=(11, 9))),
         1.5,
         multi_label,
+        levelling=levelling,
     )
     z = normalise_rows(rng.normal(size=(70, 9)))
     whole = target.target(z)
@@ -94,6 +116,7 @@ def test_it_is_a_value():
     assert first == second
     assert first != three_classes(multi_label=False)
     assert first != three_classes(multi_label=True, scale=2)
+    assert first != dataclasses.replace(first, levelling=0.5)
     assert first != 3
     assert (first.n_classes, first.dim) == (3, 3)
     with pytest.raises(TypeError, match="unhashable"):
@@ -117,6 +140,9 @@ def test_it_is_a_value():
         ({"pull": math.nan}, "pull"),
         ({"pull": math.inf}, "pull"),
         ({"sharpness": 0.0}, "sharpness"),
+        ({"levelling": -0.1}, "levelling"),
+        ({"levelling": 1.1}, "levelling"),
+        ({"levelling": math.nan}, "levelling"),
     ],
 )
 def test_impossible_targets_are_refused(change, message):

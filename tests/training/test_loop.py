@@ -221,7 +221,7 @@ class TestResult:
         assert encoder.codebooks.array.shape == (2, 256, 8)
         assert target.weight_CD.shape == target.centres_CD.shape == (3, 8)
         assert target.bias_C.shape == (3,)
-        assert target.pull == CONFIG.pull
+        assert (target.pull, target.levelling) == (CONFIG.pull, CONFIG.levelling)
         np.testing.assert_allclose(np.linalg.norm(target.centres_CD, axis=1), 1, atol=1e-6)
 
     def test_centres_are_those_of_clean_images_under_the_averaged_network(self, trained):
@@ -252,6 +252,18 @@ class TestResult:
         decoded = encoder.codebooks.decode(Encoder(encoder.codebooks).encode(u))
         # 256 codewords for 34 images: nothing is left to reconstruct.
         assert ((u - decoded) ** 2).sum(axis=1).mean() < 1e-4
+
+    def test_levelled_targets_are_what_codebooks_are_learned_on(self):
+        trainer = make(dataclasses.replace(CONFIG, levelling=1.0, epochs=2))
+        encoder = trainer.run()
+        assert encoder.target.levelling == 1
+        z = embed_batches(
+            trainer.learner.eval().network, PRE, IMAGES.pixels, batch=CONFIG.batch_size, mirror=True
+        )
+        codes = encoder.encode(z)
+        np.testing.assert_allclose(
+            np.linalg.norm(encoder.codebooks.decode(codes), axis=1), 1, atol=1e-2
+        )
 
     def test_several_labels_an_image(self):
         images = training_images(several=True)

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from spherequant.embedding import BackboneSpec, EmbeddingNetwork, Preprocessing
-from spherequant.errors import FormatError, InputError
+from spherequant.errors import ConfigError, FormatError, InputError
 from spherequant.images import Item
 from spherequant.quantizer import ClassTarget, Codebooks, Encoder
 from spherequant.training import Model, TrainConfig, read_description
@@ -180,6 +180,38 @@ class TestUse:
             digits_model.embed_prepared(pixels)
 
 
+class TestShortened:
+    def test_its_codes_are_those_of_the_first_codebooks(self, digits_model, pictures):
+        short = digits_model.shortened(8)
+        assert (short.bits, short.config.bits) == (8, 8)
+        np.testing.assert_array_equal(short.codebooks.array, digits_model.codebooks.array[:1])
+        z = short.embed(pictures)
+        np.testing.assert_array_equal(z, digits_model.embed(pictures))
+        first = digits_model.encoder.shortened(1)
+        np.testing.assert_array_equal(short.encode_vectors(z), first.encode(z))
+        assert len({tuple(code) for code in short.encode_vectors(z)}) > 5
+
+    def test_it_is_another_model(self, digits_model, tmp_path):
+        short = digits_model.shortened(8)
+        assert short.fingerprint != digits_model.fingerprint
+        assert short.summary == {**digits_model.summary, "shortened_from_bits": 16}
+        assert digits_model.bits == digits_model.config.bits == 16
+        short.save(tmp_path)
+        assert Model.load(tmp_path).fingerprint == short.fingerprint
+
+    def test_at_its_own_length_it_is_itself(self, digits_model):
+        assert digits_model.shortened(16) is digits_model
+
+    def test_a_count_of_nonzeros_still_fits(self, digits_model):
+        config = dataclasses.replace(digits_model.config, sparsity=2 * 256 * 16)
+        assert dataclasses.replace(digits_model, config=config).shortened(8).config.sparsity == 4096
+
+    @pytest.mark.parametrize("bits", [-8, 0, 12, 24])
+    def test_no_other_length(self, digits_model, bits):
+        with pytest.raises(ConfigError, match="a multiple of 8 bits from 8 to 16"):
+            digits_model.shortened(bits)
+
+
 class TestTrainedOn:
     def test_it_is_by_key_and_size(self, digits_model):
         kept = Item("a.png", size=10)
@@ -275,6 +307,18 @@ def edit_json(folder: Path, change: Callable[[dict], object]) -> None:
     values = json.loads(path.read_text())
     change(values)
     path.write_text(json.dumps(values))
+
+    def test_levelling_makes_another_model(self, digits_model, tmp_path, pictures):
+        encoder = digits_model.encoder
+        target = dataclasses.replace(encoder.target, levelling=0.7)
+        levelled = dataclasses.replace(digits_model, encoder=Encoder(encoder.codebooks, target))
+        assert levelled.fingerprint != digits_model.fingerprint
+        levelled.save(tmp_path)
+        loaded = Model.load(tmp_path)
+        assert loaded.fingerprint == levelled.fingerprint
+        assert loaded.encoder.target == target
+        assert read_description(tmp_path)["levelling"] == 0.7
+        assert "levelling" not in digits_model._description()
 
 
 class TestDamage:

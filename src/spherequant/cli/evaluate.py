@@ -12,6 +12,7 @@ from spherequant.cli.options import (
     LabelsOption,
     MaxMegabytesOption,
     MaxPixelsOption,
+    ShorterOption,
     SourceArgument,
     limits_from,
 )
@@ -66,6 +67,7 @@ def evaluate(  # noqa: PLR0913 - one parameter for each option of the shell
             show_default=False,
         ),
     ] = None,
+    bits: ShorterOption = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="REPORT_DIR", help="Write report.json, report.html there."),
@@ -91,6 +93,8 @@ def evaluate(  # noqa: PLR0913 - one parameter for each option of the shell
 
     limits = limits_from(max_pixels, max_megabytes)
     loaded = Model.load(model)
+    if bits is not None:
+        loaded = loaded.shortened(bits)
     with open_source(source, labels=labels, limits=limits) as opened:
         note(one_line(opened.label_note))
         with Progress() as progress:

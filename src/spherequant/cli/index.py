@@ -15,6 +15,7 @@ from spherequant.cli.options import (
     LabelsOption,
     MaxMegabytesOption,
     MaxPixelsOption,
+    ShorterOption,
     SourceArgument,
     limits_from,
 )
@@ -48,6 +49,7 @@ def index(  # noqa: PLR0913 - one parameter for each option of the shell
     out: Annotated[
         Path, typer.Option("--out", metavar="INDEX", help="Folder of the index to make or update.")
     ],
+    bits: ShorterOption = None,
     keep_vectors: Annotated[
         bool,
         typer.Option("--keep-vectors", help="Keep each image's vector too, for search --rerank."),
@@ -91,6 +93,7 @@ def index(  # noqa: PLR0913 - one parameter for each option of the shell
                 out,
                 model,
                 opened,
+                bits=bits,
                 keep_vectors=keep_vectors,
                 thumbnails=not no_thumbnails,
                 dry_run=dry_run,
@@ -122,22 +125,42 @@ def _opened_index(
     model: Path,
     source: "Source",
     *,
+    bits: int | None,
     keep_vectors: bool,
     thumbnails: bool,
     dry_run: bool,
 ) -> "Iterator[Index]":
     """Open the index in ``out``, or make one; for a dry run, in a folder that goes away.
 
+    Args:
+        out: folder of the index.
+        model: folder of the model.
+        source: of the images.
+        bits: length of a code; None for that of an index that is there, or the model's.
+        keep_vectors: keep each image's vector.
+        thumbnails: keep thumbnails.
+        dry_run: leave ``out`` as it is.
+
     Raises:
-        ConfigError: an option that contradicts how the index was made.
+        ConfigError: an option that contradicts how the index was made, or a length that the model
+            does not have.
         FormatError: no model, or an index that cannot be read.
         FingerprintError: the index was made with another model.
     """
     from spherequant.index import Index, infer_metadata_columns
+    from spherequant.index.header import read_header
     from spherequant.training import Model
 
+    loaded = Model.load(model)
     if (out / "index.json").exists():
-        with Index.open(out, Model.load(model)) as existing:
+        made = 8 * read_header(out).n_codebooks
+        if bits not in (None, made):
+            raise ConfigError(
+                f"{out} was made with codes of {made} bits, which is fixed from then on: leave "
+                "--bits out, or make a new index beside this one."
+            )
+        # Of another model it may be longer: opening then says that the model is not its own.
+        with Index.open(out, loaded.shortened(min(made, loaded.bits))) as existing:
             _check_options(existing, keep_vectors=keep_vectors, thumbnails=thumbnails)
             yield existing
         return
@@ -145,7 +168,7 @@ def _opened_index(
         TemporaryDirectory(prefix="spherequant-") as scratch,
         Index.create(
             Path(scratch) / "index" if dry_run else out,
-            Model.load(model),
+            loaded if bits is None else loaded.shortened(bits),
             metadata_columns=infer_metadata_columns(source.items),
             keep_vectors=keep_vectors,
             thumbnails=thumbnails,

@@ -39,6 +39,15 @@ MaxMegabytesOption = Annotated[
         show_default="256",
     ),
 ]
+ShorterOption = Annotated[
+    int | None,
+    typer.Option(
+        "--bits",
+        metavar="N",
+        help="Make shorter codes, of the model's first N bits: a multiple of 8.",
+        show_default="the model's length",
+    ),
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")
 ]

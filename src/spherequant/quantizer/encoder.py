@@ -101,6 +101,26 @@ class Encoder:
             self._tables = _native.EncodingTables(self._codebooks.array, count)
         return self._tables.encode(rows_ND, self._beam, self._icm_rounds, count)
 
+    def shortened(self, n_codebooks: int) -> Encoder:
+        """Return what encodes with the first codebooks alone.
+
+        Its codes are searched for anew, with the same beam: they are nearer than the first bytes
+        of longer codes, whose codewords were chosen to go together, and often differ from them.
+
+        Args:
+            n_codebooks: how many to keep, 1 to M.
+
+        Raises:
+            InputError: fewer than one, or more than there are.
+        """
+        if not 1 <= n_codebooks <= self._codebooks.n_codebooks:
+            raise InputError(
+                f"of {self._codebooks.n_codebooks} codebooks, 1 to {self._codebooks.n_codebooks} "
+                f"can be kept, not {n_codebooks}"
+            )
+        kept = Codebooks(self._codebooks.array[:n_codebooks])
+        return Encoder(kept, self._target, self._beam, self._icm_rounds)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write codebooks, settings and class target to one safetensors file."""
         tensors = self._codebooks.to_tensors()
@@ -111,6 +131,7 @@ class Encoder:
             tensors["class_centres"] = self._target.centres_CD
             about["pull"] = float(self._target.pull)
             about["sharpness"] = float(self._target.sharpness)
+            about["levelling"] = float(self._target.levelling)
             about["multi_label"] = bool(self._target.multi_label)
         storage.write(path, tensors, about)
 
@@ -133,6 +154,7 @@ class Encoder:
                     pull=float(about["pull"]),
                     multi_label=bool(about["multi_label"]),
                     sharpness=float(about["sharpness"]),
+                    levelling=float(about.get("levelling", 0.0)),
                 )
             return cls(codebooks, target, int(about["beam"]), int(about["icm_rounds"]))
         except (KeyError, TypeError, ValueError) as error:

@@ -37,6 +37,10 @@ class ClassTarget:
     predicted probabilities, and w is ``pull``. Where the classifier is sure that is the centre of
     one class; where it is not, it is shorter, and the item ranks below those that are sure.
 
+    That order is a gain for queries of the trained classes and a loss for all others: images of
+    a class that was never trained look unsure. ``levelling`` is the balance between the two: the
+    target is divided by its length to this power.
+
     All arithmetic is float32 in one order, each row on its own.
 
     Attributes:
@@ -46,9 +50,11 @@ class ClassTarget:
         pull: w >= 0; with 0 the target is z itself.
         multi_label: Whether an item may have several labels.
         sharpness: What logits are multiplied with before the softmax of the expected centre.
+        levelling: 0 leaves a target its length, 1 puts every one on the unit sphere.
 
     Raises:
-        InputError: shapes that do not agree, C = 0, values that are not finite, a negative pull.
+        InputError: shapes that do not agree, C = 0, values that are not finite, a negative pull, a
+            levelling outside 0 to 1.
     """
 
     weight_CD: FloatArray
@@ -57,6 +63,7 @@ class ClassTarget:
     pull: float
     multi_label: bool
     sharpness: float = SHARPNESS
+    levelling: float = 0.0
 
     def __post_init__(self) -> None:
         if len(self.weight_CD) == 0:
@@ -73,6 +80,8 @@ class ClassTarget:
             raise InputError(f"sharpness must be a number above 0, not {self.sharpness}")
         if not 0 <= self.pull < math.inf:
             raise InputError(f"pull must be a number of at least 0, not {self.pull}")
+        if not 0 <= self.levelling <= 1:
+            raise InputError(f"levelling must lie in [0, 1], not {self.levelling}")
         for name, array in (("weight_CD", weight), ("bias_C", bias), ("centres_CD", centres)):
             object.__setattr__(self, name, read_only(array.copy()))
 
@@ -144,7 +153,9 @@ class ClassTarget:
         return inner_products(p_NC, np.ascontiguousarray(self.centres_CD.T))
 
     def target(self, z_ND: FloatArray) -> FloatArray:
-        """What z is encoded towards: ``(z + pull * centre(z)) / (1 + pull)``.
+        """What z is encoded towards: ``u / ‖u‖^levelling``, u the blend of z and its centre.
+
+        ``u = (z + pull * centre(z)) / (1 + pull)``.
 
         Args:
             z_ND: float32 [N, D], unit rows.
@@ -157,7 +168,16 @@ class ClassTarget:
             return z_ND
         pull = np.float32(self.pull)
         sum_ND = z_ND + pull * self.centre(z_ND)
-        return np.divide(sum_ND, np.float32(1) + pull, dtype=np.float32)
+        u_ND: FloatArray = np.divide(sum_ND, np.float32(1) + pull, dtype=np.float32)
+        if self.levelling == 0:
+            return u_ND
+        # A sum of squares in one order; z and a centre that cancel to zero stay there.
+        square_N = np.zeros(len(u_ND))
+        for d in range(self.dim):
+            square_N += np.square(u_ND[:, d], dtype=np.float64)
+        square_N[square_N == 0] = 1
+        length_N = np.power(square_N, self.levelling / 2).astype(np.float32)
+        return u_ND / length_N[:, None]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ClassTarget):
@@ -165,6 +185,7 @@ class ClassTarget:
         return (
             self.pull == other.pull
             and self.sharpness == other.sharpness
+            and self.levelling == other.levelling
             and self.multi_label == other.multi_label
             and np.array_equal(self.weight_CD, other.weight_CD)
             and np.array_equal(self.bias_C, other.bias_C)

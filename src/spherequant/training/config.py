@@ -70,6 +70,9 @@ class TrainConfig:
         warmup: share of the epochs before the quantization terms begin.
         rounds: how often codes and codebooks are learned anew after that.
         encode_toward_class: encode the blend of z and the centre of the predicted class, not z.
+        levelling: 0 to 1, how far what is encoded toward a class is brought to one length: 0 ranks
+            images that the classifier is unsure of below the others, best for classes that were
+            trained; 1 ranks by direction alone, best for classes that were not.
         mirror: embed an image as the mean of itself and its mirror image, normalised.
         settle: share of the epochs, the last ones, that see images as they are stored, mirrored at
             most, and labels without smoothing; -1 for what suits the backbone.
@@ -101,6 +104,7 @@ class TrainConfig:
     warmup: float = 0.5
     rounds: int = 2
     encode_toward_class: bool = True
+    levelling: float = 0.0
     mirror: bool = True
     settle: float = -1.0
     augment: str = AUTO
@@ -163,6 +167,8 @@ class TrainConfig:
                 "a discriminative_weight needs a quantization_weight above 0: codes are pulled "
                 "towards their class by the quotient of the two"
             )
+        if not 0 <= self.levelling <= 1:
+            raise ConfigError(f"levelling must lie in [0, 1], not {self.levelling}")
         if self.softmax_scale <= 0:
             raise ConfigError(f"softmax_scale must be above 0, not {self.softmax_scale}")
         if self.rounds < 0:

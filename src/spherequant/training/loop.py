@@ -308,6 +308,7 @@ class Trainer:
             centres.cpu().numpy(),
             pull=self.config.pull if self.config.encode_toward_class else 0.0,
             multi_label=bool((self.images.labels.sum(axis=1) > 1).any()),
+            levelling=self.config.levelling,
         )
 
     def _finish(self) -> Encoder:

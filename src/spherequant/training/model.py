@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import platform
@@ -21,7 +22,7 @@ from safetensors.torch import load_file as load_tensors
 from safetensors.torch import save_file as save_tensors
 
 from spherequant.embedding import BackboneSpec, EmbeddingNetwork, Preprocessing, embed_batches
-from spherequant.errors import FormatError, InputError
+from spherequant.errors import ConfigError, FormatError, InputError
 from spherequant.quantizer import Codebooks, Encoder
 from spherequant.training.config import TrainConfig
 from spherequant.training.randomness import key_hashes
@@ -155,6 +156,36 @@ class Model:
         """Encode embeddings to uint8 [N, M] with the canonical encoder."""
         return self.encoder.encode(z_ND)
 
+    def shortened(self, bits: int) -> Model:
+        """Return the same model with shorter codes: those of its first codebooks alone.
+
+        Each codebook is learned on what those before it leave, so the first ones are good by
+        themselves (docs: protocols). The result is a model of its own, with its own fingerprint.
+
+        Args:
+            bits: the new length, a multiple of 8 up to the model's own.
+
+        Raises:
+            ConfigError: another number.
+        """
+        if bits % 8 or not 8 <= bits <= self.bits:
+            raise ConfigError(
+                f"the model makes codes of {self.bits} bits; shorter ones have a multiple of 8 "
+                f"bits from 8 to {self.bits}, not {bits}"
+            )
+        if bits == self.bits:
+            return self
+        encoder = self.encoder.shortened(bits // 8)
+        sparsity = self.config.sparsity
+        if isinstance(sparsity, int):
+            sparsity = min(sparsity, encoder.codebooks.array.size)
+        return dataclasses.replace(
+            self,
+            config=dataclasses.replace(self.config, bits=bits, sparsity=sparsity),
+            encoder=encoder,
+            summary={**self.summary, "shortened_from_bits": self.bits},
+        )
+
     def predict(self, z_ND: np.ndarray) -> np.ndarray:
         """Predict the classes of embeddings.
 
@@ -254,6 +285,7 @@ class Model:
 
     def _code_settings(self) -> dict[str, Any]:
         """Return the plain values that change a code, beside weights and codebooks."""
+        target = self.encoder.target
         settings = {
             "backbone": self.backbone.to_dict(),
             "preprocessing": self.preprocessing.to_dict(),
@@ -262,12 +294,16 @@ class Model:
             "inference_batch": self.inference_batch,
             "beam": self.encoder.beam,
             "icm_rounds": self.encoder.icm_rounds,
-            "pull": 0.0 if self.encoder.target is None else self.encoder.target.pull,
-            "sharpness": 0.0 if self.encoder.target is None else self.encoder.target.sharpness,
+            "pull": 0.0 if target is None else target.pull,
+            "sharpness": 0.0 if target is None else target.sharpness,
             "multi_label": self.multi_label,
         }
-        # Absent where it is true, as in models of before there was a choice.
-        return settings if self.normalised else {**settings, "normalised": False}
+        # Only what differs from the rule: models from before there was a choice keep their fingerprint.
+        if target is not None and target.levelling:
+            settings["levelling"] = target.levelling
+        if not self.normalised:
+            settings["normalised"] = False
+        return settings
 
     def _description(self) -> dict[str, Any]:
         return {

@@ -1,0 +1,157 @@
+"""Seen and unseen classes at once: how far to level the targets of codes, on a frozen network.
+
+    SPHEREQUANT_DATA=... python benchmarks/levelling.py results/unseen-classes-.../dsq-32
+
+Learns codes of each levelling from the training images, and ranks them twice. To choose: validation
+images and database images of unseen classes ask the rest of the database. To report: the queries of
+the protocol, beside the class centre and FAISS's quantizers of the same embeddings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import results
+from frozen import collection, frozen
+from spherequant import Model
+from spherequant.evaluation import paired_bootstrap, rank_baselines
+from spherequant.images import open_source
+from spherequant.quantizer import Encoder
+from spherequant.training.randomness import key_hashes, shuffled
+from spherequant.training.requantize import requantize
+from training_runs import rank_class_centres, rank_codes, rank_floats
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from spherequant.evaluation.embeddings import Collection
+    from spherequant.quantizer import ClassTarget
+
+LEVELLINGS = (0.0, 0.5, 0.7, 0.8, 1.0)
+PLAIN = "codes of plain embeddings"
+QUANTIZERS = ("pq", "opq", "rq", "lsq")
+CHOOSING = 750  # database images of unseen classes that ask
+SOURCES = {"tiny-imagenet": "tiny-imagenet.zip", "cifar10": "cifar10.zip"}
+
+
+def main() -> None:
+    """Learn, rank, compare, record."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("--source", choices=SOURCES, default="tiny-imagenet")
+    options = parser.parse_args()
+    model = Model.load(options.model)
+    target = model.encoder.target
+    if target is None or model.config.protocol != "unseen-classes":
+        parser.error("the model was not trained under unseen-classes")
+    path = str(results.data_file("SPHEREQUANT_DATA", SOURCES[options.source]))
+    embedded, split = frozen(model, path)
+    reported, chosen = embedded.collection, _to_choose(model, path)
+    rankings: dict[str, list[np.ndarray]] = {}  # AP of the reported and of the choosing queries
+    for name, one in _variants(model, target):
+        coded = requantize(one, reported.training, None, model.bits)
+        rankings[name] = [rank_codes(coded, data).ap for data in (reported, chosen)]
+        print(name, *(ap.mean() for ap in rankings[name]), file=sys.stderr, flush=True)
+    rankings["float embeddings"] = [rank_floats(data).ap for data in (reported, chosen)]
+    rankings["class centre"] = [rank_class_centres(model, data).ap for data in (reported, chosen)]
+    faiss = rank_baselines(
+        reported.training,
+        reported.database,
+        reported.queries,
+        reported.relevance,
+        model.bits,
+        names=QUANTIZERS,
+    )
+    rankings |= {f"FAISS {name.upper()}": [ranked.ap] for name, ranked in faiss.items()}
+    of_unseen = [_of_unseen(data, set(split.unseen_classes)) for data in (reported, chosen)]
+    unseen = of_unseen[0]
+    best = max(
+        (PLAIN, *(f"FAISS {name.upper()}" for name in QUANTIZERS)),
+        key=lambda name: float(rankings[name][0][unseen].mean()),
+    )
+    results.record(
+        f"levelling-{options.source}",
+        f"Seen and unseen classes at once: {options.source}",
+        f"The network of a training under `unseen-classes`, frozen; {model.bits} bits, pull "
+        f"{target.pull:g}. Codes are learned from {len(reported.training)} training images. To "
+        f"choose: {len(chosen.query_items)} validation images and database images of unseen "
+        "classes ask the rest of the database. To report: the protocol's "
+        f"{len(reported.query_items)} queries against {len(reported.database_items)}. mAP@all, one "
+        "seed.",
+        [
+            {
+                "caption": "mAP by levelling",
+                "columns": ["codes", "unseen", "seen", "to choose: unseen", "to choose: seen"],
+                "rows": [_means(name, both, of_unseen) for name, both in rankings.items()],
+            },
+            {
+                "caption": f"Less the best unsupervised codes on unseen classes ({best}), and less "
+                "the class centre on seen classes, with 95 % intervals",
+                "columns": ["codes", "unseen", "at or above", "seen", "at or above"],
+                "rows": [
+                    [
+                        name,
+                        *_difference(rankings[name][0][unseen], rankings[best][0][unseen]),
+                        *_difference(
+                            rankings[name][0][~unseen], rankings["class centre"][0][~unseen]
+                        ),
+                    ]
+                    for name in rankings
+                    if name.startswith("DSQ")
+                ],
+            },
+        ],
+    )
+
+
+def _variants(model: Model, target: ClassTarget) -> Iterator[tuple[str, Model]]:
+    """Yield the model with each target in turn, by name."""
+    for levelling in LEVELLINGS:
+        levelled = Encoder(model.codebooks, dataclasses.replace(target, levelling=levelling))
+        yield f"DSQ, levelling {levelling:g}", dataclasses.replace(model, encoder=levelled)
+    yield PLAIN, dataclasses.replace(model, encoder=Encoder(model.codebooks))
+
+
+def _of_unseen(data: Collection, unseen: set[str]) -> np.ndarray:
+    return np.array([unseen.issuperset(item.labels) for item in data.query_items])
+
+
+def _means(name: str, both: list[np.ndarray], of_unseen: list[np.ndarray]) -> list[object]:
+    """Return a row: the mean over unseen and over seen classes, of each set of queries."""
+    means = [
+        float(ap[mask].mean())
+        for ap, unseen in zip(both, of_unseen, strict=False)
+        for mask in (unseen, ~unseen)
+    ]
+    return [name, *means, *[None] * (4 - len(means))]
+
+
+def _difference(first: np.ndarray, second: np.ndarray) -> tuple[str, str]:
+    result = paired_bootstrap(first, second)
+    interval = f"{result.difference:+.4f} [{result.low:+.4f}, {result.high:+.4f}]"
+    return interval, "yes" if result.at_or_above else "no"
+
+
+def _to_choose(model: Model, path: str) -> Collection:
+    """Validation images and some of the unseen classes' database images, and the rest of it."""
+    embedded, split = frozen(model, path)
+    with open_source(path) as source:
+        items = list(source.items)
+    vectors_ND = np.zeros((len(items), model.codebooks.dim), np.float32)
+    vectors_ND[split.queries] = embedded.collection.queries
+    vectors_ND[split.database] = embedded.collection.database
+    unseen = set(split.unseen_classes)
+    others = np.array([i for i in split.database if unseen.issuperset(items[i].labels)])
+    others = others[shuffled(key_hashes(items[i].key for i in others), 0)[:CHOOSING]]
+    asked = np.union1d(split.validation, others)
+    rest = np.setdiff1d(split.database, asked)
+    return collection(items, vectors_ND, asked, rest, split.training)
+
+
+if __name__ == "__main__":
+    main()
