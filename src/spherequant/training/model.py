@@ -298,7 +298,7 @@ class Model:
             "sharpness": 0.0 if target is None else target.sharpness,
             "multi_label": self.multi_label,
         }
-        # Only what differs from the rule: models from before there was a choice keep their fingerprint.
+        # Only where it differs: models from before there was a choice keep their fingerprint.
         if target is not None and target.levelling:
             settings["levelling"] = target.levelling
         if not self.normalised:
