@@ -19,9 +19,11 @@ if TYPE_CHECKING:
         InputError,
         LabelError,
         MissingDependencyError,
+        OriginalError,
         RemovalRefusedError,
         SourceError,
         SpherequantError,
+        UnknownKeyError,
     )
     from spherequant.evaluation import evaluate
     from spherequant.index import Index, SearchResult
@@ -42,12 +44,14 @@ _HOME = {
     "LabelError": "spherequant.errors",
     "MissingDependencyError": "spherequant.errors",
     "Model": "spherequant.training",
+    "OriginalError": "spherequant.errors",
     "RemovalRefusedError": "spherequant.errors",
     "SearchResult": "spherequant.index",
     "SourceError": "spherequant.errors",
     "SphericalQuantizer": "spherequant.quantizer",
     "SpherequantError": "spherequant.errors",
     "TrainConfig": "spherequant.training",
+    "UnknownKeyError": "spherequant.errors",
     "evaluate": "spherequant.evaluation",
     "train": "spherequant.training",
 }
@@ -64,12 +68,14 @@ __all__ = [
     "LabelError",
     "MissingDependencyError",
     "Model",
+    "OriginalError",
     "RemovalRefusedError",
     "SearchResult",
     "SourceError",
     "SpherequantError",
     "SphericalQuantizer",
     "TrainConfig",
+    "UnknownKeyError",
     "evaluate",
     "train",
 ]

@@ -4,10 +4,12 @@
     ├── InputError               a value or a file that the caller gave cannot be used
     │   ├── SourceError          a source is missing, empty, unreadable or ambiguous
     │   ├── LabelError           labels are missing, too few, or do not match the images
-    │   └── DuplicateKeyError    the same key stands for two items
+    │   ├── DuplicateKeyError    the same key stands for two items
+    │   └── UnknownKeyError      no item has a key
     ├── ConfigError              an unknown or impossible setting
     ├── FormatError              a stored file is damaged, or newer than this version reads
     ├── FingerprintError         codes and a model that do not belong together
+    ├── OriginalError            the file of an item is not to be had
     ├── RemovalRefusedError      a sync would remove more of a source than it may
     ├── ConflictError            another writer won, again and again
     └── MissingDependencyError   an optional library is not installed
@@ -16,6 +18,11 @@ Each message says what was wrong, with which file or value, and what to do.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class SpherequantError(Exception):
@@ -38,6 +45,19 @@ class DuplicateKeyError(InputError):
     """The same key stands for two items."""
 
 
+class UnknownKeyError(InputError):
+    """No item has a key.
+
+    Attributes:
+        keys: those that none has.
+    """
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+        super().__init__(f"no item has the key {keys[0]!r}{more}.")
+        self.keys = list(keys)
+
+
 class ConfigError(SpherequantError, ValueError):
     """An unknown or impossible setting."""
 
@@ -48,6 +68,10 @@ class FormatError(SpherequantError):
 
 class FingerprintError(SpherequantError):
     """Codes and a model that do not belong together."""
+
+
+class OriginalError(SpherequantError):
+    """The file of an item was not kept, is gone or changed, or lies outside its source."""
 
 
 class RemovalRefusedError(SpherequantError):

@@ -57,7 +57,7 @@ def test_filters_select_what_they_say(searched, unit_rows, where, ids):
         ("", "a filter is a text"),
         ("   ", "a filter is a text"),
         (5, "a filter is a text"),
-        ("nope = 1", "no column 'nope'. The columns are: id, key, labels"),
+        ("nope = 1", "no column 'nope'. The columns are: id, key, changed, labels"),
         ("Taken at = 'Rome'", "no valid expression|no column"),
         ("year", "no condition"),
         ("year = 'abc'", "different types"),

@@ -43,7 +43,7 @@ def test_small_files_are_merged_and_old_versions_deleted(index, items):
     assert files(index) >= 40
     index.close()
     tidy(*items, grace_seconds=0)
-    assert files(index) == 1
+    assert files(index) == 2  # the oldest file, which every write names, is left alone
     assert versions(index) == 1
     after = [index.get([f"k{i}"])[0] for i in range(5, 40)]
     assert [i.id for i in after] == [i.id for i in before]
@@ -56,7 +56,7 @@ def test_versions_superseded_just_now_are_left_alone(index, items):
     index.close()
     before = versions(index)
     tidy(*items, grace_seconds=60)
-    assert versions(index) == before
+    assert versions(index) == before + 1  # the keys were indexed
 
 
 def test_an_open_snapshot_keeps_its_version(index, items):
@@ -163,6 +163,6 @@ def test_a_failed_upkeep_disturbs_no_writer(items, monkeypatch, caplog, error, l
     monkeypatch.setattr(upkeep, "VERSIONS_BETWEEN", 1)
     keeper = Upkeep(*items)
     with caplog.at_level(logging.INFO):
-        keeper.note_commit()
+        keeper.note_commit(1)
         keeper.wait()
     assert [record.levelname for record in caplog.records] == ([level] if level else [])

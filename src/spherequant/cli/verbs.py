@@ -22,6 +22,7 @@ from spherequant.cli.index import index
 from spherequant.cli.info import info
 from spherequant.cli.output import note
 from spherequant.cli.search import search
+from spherequant.cli.serve import serve
 from spherequant.cli.train import train
 from spherequant.errors import SpherequantError
 
@@ -68,7 +69,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (train, index, search, evaluate, export, info, doctor, bench):
+for verb in (train, index, search, serve, evaluate, export, info, doctor, bench):
     app.command()(verb)
 
 

@@ -7,6 +7,7 @@ from spherequant.images.items import Item, Limits, Skip
 from spherequant.images.known import KNOWN_SETS
 from spherequant.images.labels import LABEL_MODES
 from spherequant.images.opening import open_source
+from spherequant.images.perceptual import perceptual_hash
 from spherequant.images.pixels import PixelCache
 from spherequant.images.source import Source
 from spherequant.images.splits import PROTOCOLS, Split, make_split
@@ -25,6 +26,7 @@ __all__ = [
     "decode",
     "make_split",
     "open_source",
+    "perceptual_hash",
     "stream",
     "thumbnail",
 ]

@@ -3,9 +3,14 @@
 ``Index`` is the door. Inside, one subject a file:
 
     header      index.json: what an index is made of, and what it refuses
+    creation    a new index, whole or not at all
     arguments   what callers hand over, checked
+    incoming    the same, embedded and encoded: rows
     columns     the columns of items.lance, the user's own among them
-    catalogue   items.lance: upserts, removals, ids that are given once
+    versions    items.lance opened, with caches that are shared and bounded
+    keys        items found by their key
+    catalogue   items.lance: upserts, changes, removals, ids that are given once
+    replacing   rows in the place of others, in one commit that none passes
     commits     many small writes share one commit
     leases      which versions an open snapshot still needs
     upkeep      compaction and cleaning, behind the writers
@@ -15,8 +20,11 @@
     cache       the same in a file, to open fast
     merging     what has gathered since is merged, behind the readers
     searcher    an immutable snapshot that answers searches
+    counts      how many items have each label and value
+    duplicates  pictures that are nearly the same, and equal files
+    originals   the file that an item was made from
     sync        an index brought up to date with a source of images
-    footprint   bytes on disk, counted while others write
+    footprint   bytes in memory and on disk, counted while others write
     embedder    the only place that meets networks
     faults      errors of Lance and of the disk, said in our words
 """
@@ -24,15 +32,29 @@
 from __future__ import annotations
 
 from spherequant.index.columns import infer_metadata_columns
+from spherequant.index.counts import Counts
+from spherequant.index.duplicates import (
+    DuplicateGroup,
+    DuplicateGroups,
+    GroupMember,
+    NearDuplicate,
+)
 from spherequant.index.embedder import Embedder, load_embedder
+from spherequant.index.footprint import Footprint
 from spherequant.index.index import Index
 from spherequant.index.searcher import Hit, Searcher, SearchResult, StoredItem
 from spherequant.index.sync import SyncReport
 
 __all__ = [
+    "Counts",
+    "DuplicateGroup",
+    "DuplicateGroups",
     "Embedder",
+    "Footprint",
+    "GroupMember",
     "Hit",
     "Index",
+    "NearDuplicate",
     "SearchResult",
     "Searcher",
     "StoredItem",

@@ -86,6 +86,27 @@ def check_images(images: object) -> Iterable[Any]:
     return images
 
 
+def check_originals(
+    originals: Sequence[object] | None, keys: Sequence[str], with_images: bool
+) -> list[bytes | None]:
+    """The bytes of each image's file, None where they are not to be kept.
+
+    Raises:
+        InputError: without images, another length, or no bytes.
+    """
+    if originals is None:
+        return [None] * len(keys)
+    if not with_images:
+        raise InputError("originals are the files of images: give the images too.")
+    check_length("originals", len(originals), len(keys))
+    checked: list[bytes | None] = []
+    for key, data in zip(keys, originals, strict=True):
+        if data is not None and not (isinstance(data, bytes) and data):
+            raise InputError(f"the original of {key!r} is no bytes of a file, and not None.")
+        checked.append(data)
+    return checked
+
+
 def picture(image: object) -> Image.Image:
     """A PIL image of any mode, or a uint8 array [H, W, 3], as upright RGB: as a source's are.
 

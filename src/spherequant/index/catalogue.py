@@ -5,44 +5,49 @@
 commits that change one configuration key, so no id is reserved twice, and removing the highest id
 does not free it. A writer that dies after reserving leaves a gap, never a double.
 
-*Keys* are unique. Upserts are Lance merge-inserts on the primary key: of two writers who insert one
-new key, the second meets a conflict, looks again, and updates. An update applies only where the
-stored id is the planned one, so that a plan made on old knowledge changes nothing and is made anew.
+*Keys* are unique. A write looks its keys up in one version and is planned on that; of two writes
+that were planned on one version, the second to commit meets a conflict, and is planned anew.
 """
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import groupby
-from typing import TYPE_CHECKING, TypeVar
-
-# Lance logs to stderr what it then also raises.
-os.environ.setdefault("LANCE_LOG", "error")
+from typing import TYPE_CHECKING, Any
 
 import lance
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from spherequant.errors import ConflictError, DuplicateKeyError, SpherequantError
+from spherequant.errors import (
+    ConflictError,
+    DuplicateKeyError,
+    SpherequantError,
+    UnknownKeyError,
+)
+from spherequant.index.columns import CHANGED, Value
 from spherequant.index.faults import reported
 from spherequant.index.header import LANCE_STORAGE
+from spherequant.index.keys import create_key_index, find_rows
+from spherequant.index.originals import kept_originals
+from spherequant.index.replacing import remove_rows, replace_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from spherequant.index.versions import Versions
 
 NEXT_ID = "spherequant.next_id"
 ATTEMPTS = 30
-# Bounds the text of one filter: about 100 bytes a key.
-_LOOKUP_KEYS = 2_000
-_DELETE_IDS = 10_000
+_CHANGED_ROWS = 64
 
 Ids = NDArray[np.int64]
-T = TypeVar("T")
+Outcomes = list["Ids | int | BaseException"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,7 @@ class Upsert:
     """Items to add, or to replace where their key is known.
 
     Attributes:
-        table: every column of the schema but ``id``; keys are unique.
+        table: every column of the schema but ``id`` and ``changed``; keys are unique.
         owner: whose items these are.
     """
 
@@ -72,6 +77,24 @@ class Upsert:
     def size(self) -> int:
         """Items in the write."""
         return int(self.table.num_rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Other labels or metadata for stored items that were added by the API.
+
+    Attributes:
+        keys: of the items, without repeats.
+        values: for each the columns to set, the others stay.
+    """
+
+    keys: Sequence[str]
+    values: Sequence[Mapping[str, Value | Sequence[str]]]
+
+    @property
+    def size(self) -> int:
+        """Items in the write."""
+        return len(self.keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +110,7 @@ class Removal:
         return len(self.keys)
 
 
-def quote(text: str) -> str:
-    """``text`` as an SQL string literal."""
-    return "'" + text.replace("'", "''") + "'"
+Write = Upsert | Change | Removal
 
 
 def create_catalogue(path: Path, schema: pa.Schema) -> None:
@@ -102,61 +123,69 @@ def create_catalogue(path: Path, schema: pa.Schema) -> None:
             data_storage_version=LANCE_STORAGE,
             enable_stable_row_ids=True,
         )
+        create_key_index(dataset)
         dataset.update_config({NEXT_ID: "0"})
 
 
 class Catalogue:
     """The writing side of items.lance in this process. ``commit`` runs in one thread at a time."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._action = f"cannot write to the index at {path.parent}"
-        with reported(f"cannot open {path}"):
-            self._dataset = lance.dataset(str(path))
+    def __init__(self, versions: Versions) -> None:
+        self._versions = versions
+        self._action = f"cannot write to the index at {versions.path.parent}"
+        #: Version of the last commit made here, 0 before the first.
+        self.version = 0
 
-    @property
-    def version(self) -> int:
-        """Version of the last commit made or seen here."""
-        return int(self._dataset.version)
-
-    def commit(self, writes: Sequence[Upsert | Removal]) -> list[Ids | int | BaseException]:
+    def commit(self, writes: Sequence[Write]) -> Outcomes:
         """Make the writes durable, in order.
 
         Args:
-            writes: consecutive upserts share one commit, and so do consecutive removals.
+            writes: consecutive writes of one kind share one commit.
 
         Returns:
-            For each upsert the ids of its rows, int64 [n]; for each removal how many items it
-            removed; or the exception that the caller of that write gets.
+            For each upsert or change the ids of its rows, int64 [n]; for each removal how many
+            items it removed; or the exception that the caller of that write gets.
         """
-        outcomes: list[Ids | int | BaseException] = []
+        outcomes: Outcomes = []
         for kind, run in groupby(writes, key=type):
             group = list(run)
             try:
-                outcomes += self._upsert(group) if kind is Upsert else self._remove(group)  # type: ignore[arg-type]  # groupby keeps one kind
+                outcomes += self._commit_alike(kind, group)
             except SpherequantError as error:
                 outcomes += [error] * len(group)
         return outcomes
 
-    def _upsert(self, writes: list[Upsert]) -> list[Ids | int | BaseException]:
+    def _commit_alike(self, kind: type, group: list[Any]) -> Outcomes:
+        """One commit of writes of one kind, tried until no other writer comes between."""
         reserved: dict[str, int] = {}
-        for _ in self._attempts():
+
+        def upsert() -> Outcomes:
+            return self._try_upsert(group, reserved)
+
+        def change() -> Outcomes:
+            return self._try_change(group)
+
+        def remove() -> Outcomes:
+            return self._try_remove(group)
+
+        attempt: Callable[[], Outcomes] = {Upsert: upsert, Change: change, Removal: remove}[kind]
+        for _ in _attempts():
             try:
-                return self._try_upsert(writes, reserved)
+                return attempt()
             except ConflictError:
                 continue
-        raise self._defeat()
+        raise ConflictError(
+            f"{self._action}: other writers committed first {ATTEMPTS} times in a row. Run it "
+            "again, or let fewer processes write at once."
+        )
 
-    def _try_upsert(
-        self, writes: list[Upsert], reserved: dict[str, int]
-    ) -> list[Ids | int | BaseException]:
+    def _try_upsert(self, writes: list[Upsert], reserved: dict[str, int]) -> Outcomes:
         """Plan on the latest version and commit; ``reserved`` keeps ids between attempts."""
         with reported(self._action):
-            self._dataset.checkout_latest()
-            planned_on = self.version
+            planned_on = self._versions.latest()
             keys = [write.table["key"].to_pylist() for write in writes]
-            stored = self._lookup(key for some in keys for key in some)
-        owners = {key: owner for key, (_, owner) in stored.items()}
+            stored = _look_up(planned_on, (key for some in keys for key in some))
+        owners = {key: place.owner for key, place in stored.items()}
         refused: dict[int, BaseException] = {}
         for number, write in enumerate(writes):
             foreign = [key for key in keys[number] if owners.get(key, write.owner) != write.owner]
@@ -165,106 +194,160 @@ class Catalogue:
             else:
                 owners.update(dict.fromkeys(keys[number], write.owner))
         accepted = [number for number in range(len(writes)) if number not in refused]
-        ids = {key: row_id for key, (row_id, _) in stored.items()}
+        ids = {key: place.id for key, place in stored.items()}
         wanted = [key for n in accepted for key in keys[n] if key not in ids]
-        ids.update(self._reserve(dict.fromkeys(wanted), reserved, planned_on))
+        ids.update(self._reserve(dict.fromkeys(wanted), reserved))
         if accepted:
-            self._merge([writes[number].table for number in accepted], ids)
+            rows = _last_of_each([writes[number].table for number in accepted])
+            kept = rows["key"].to_pylist()
+            gone = [stored[key].address for key in kept if key in stored]
+            self._replace(planned_on, _completed(rows, [ids[key] for key in kept]), gone)
         return [
             refused[n] if n in refused else np.array([ids[key] for key in keys[n]], np.int64)
             for n in range(len(writes))
         ]
 
-    def _reserve(
-        self, keys: Iterable[str], reserved: dict[str, int], planned_on: int
-    ) -> dict[str, int]:
-        """An id for each new key: those reserved in an earlier attempt, else fresh ones.
-
-        Raises:
-            ConflictError: another writer's commit came between version ``planned_on`` and the
-                reservation. Lance moves the dataset past it without a word, and a merge would then
-                insert an item that was found in the look-up and removed since, with its old id.
-                The reserved ids are kept for the next attempt.
-        """
+    def _reserve(self, keys: Iterable[str], reserved: dict[str, int]) -> dict[str, int]:
+        """An id for each new key: those reserved in an earlier attempt, else fresh ones."""
         keys = list(keys)
         fresh = [key for key in keys if key not in reserved]
         if fresh:
             with reported(self._action):
-                start = int(self._dataset.config()[NEXT_ID])
-                self._dataset.update_config({NEXT_ID: str(start + len(fresh))})
+                latest = self._versions.latest()
+                start = int(latest.config()[NEXT_ID])
+                latest.update_config({NEXT_ID: str(start + len(fresh))})
             reserved.update(zip(fresh, range(start, start + len(fresh)), strict=True))
-        if self.version != planned_on + bool(fresh):
-            raise ConflictError("another writer committed since the look-up.")
         return {key: reserved[key] for key in keys}
 
-    def _merge(self, tables: list[pa.Table], ids: dict[str, int]) -> None:
-        """One merge-insert of all rows; of a key that comes twice, the last row."""
-        table = pa.concat_tables(tables)
-        last = {key: row for row, key in enumerate(table["key"].to_pylist())}
-        if len(last) < table.num_rows:
-            table = table.take(pa.array(sorted(last.values())))
-        column = pa.array([ids[key] for key in table["key"].to_pylist()], pa.int64())
-        table = table.add_column(0, pa.field("id", pa.int64(), nullable=False), column)
+    def _try_change(self, writes: list[Change]) -> Outcomes:
+        """Write items anew with other labels or metadata, all else as it is stored."""
         with reported(self._action):
-            done = (
-                self._dataset.merge_insert("key")
-                .when_matched_update_all("source.id = target.id")
-                .when_not_matched_insert_all()
-                .conflict_retries(0)  # a conflict means: look again, plan again
-                .execute(table)
-            )
-        if done["num_inserted_rows"] + done["num_updated_rows"] != table.num_rows:
-            raise ConflictError("a key was given another id meanwhile.")
-
-    def _remove(self, writes: list[Removal]) -> list[Ids | int | BaseException]:
-        for _ in self._attempts():
-            try:
-                return self._try_remove(writes)
-            except ConflictError:
+            planned_on = self._versions.latest()
+            wanted = [key for write in writes for key in write.keys]
+            names = [name for name in planned_on.schema.names if name != "original"]
+            found = find_rows(planned_on, wanted, names)
+        rows = {row["key"]: row for row in found.drop_columns("_rowaddr").to_pylist()}
+        outcomes: Outcomes = []
+        changed: dict[str, None] = {}
+        for write in writes:
+            refusal = _refusal(write.keys, rows)
+            if refusal is not None:
+                outcomes.append(refusal)
                 continue
-        raise self._defeat()
+            for key, values in zip(write.keys, write.values, strict=True):
+                rows[key] |= values
+            changed.update(dict.fromkeys(write.keys))
+            outcomes.append(np.array([rows[key]["id"] for key in write.keys], np.int64))
+        places = [n for n, key in enumerate(found["key"].to_pylist()) if key in changed]
+        gone = found["_rowaddr"].to_numpy()[places]
+        stored = [rows[key] for key in found["key"].take(places).to_pylist()]
+        if stored:
+            self._replace(planned_on, _rewritten(planned_on, stored, gone), gone)
+        return outcomes
 
-    def _try_remove(self, writes: list[Removal]) -> list[Ids | int | BaseException]:
+    def _replace(
+        self,
+        planned_on: Any,
+        rows: pa.Table | pa.RecordBatchReader,
+        gone: Sequence[int] | NDArray[np.uint64],
+    ) -> None:
         with reported(self._action):
-            self._dataset.checkout_latest()
-            stored = self._lookup(key for write in writes for key in write.keys)
-            doomed: set[int] = set()
-            counts: list[Ids | int | BaseException] = []
+            committed = replace_rows(planned_on, rows, np.array(gone, np.uint64))
+            self.version = int(committed.version)
+
+    def _try_remove(self, writes: list[Removal]) -> Outcomes:
+        with reported(self._action):
+            planned_on = self._versions.latest()
+            stored = _look_up(planned_on, (key for write in writes for key in write.keys))
+            doomed: dict[int, int] = {}
+            counts: Outcomes = []
             for write in writes:
                 before = len(doomed)
                 found = (stored[key] for key in write.keys if key in stored)
-                doomed |= {i for i, owner in found if write.owner in (None, owner)}
+                doomed |= {p.id: p.address for p in found if write.owner in (None, p.owner)}
                 counts.append(len(doomed) - before)
-            for some in _chunks(sorted(doomed), _DELETE_IDS):
-                listed = ", ".join(map(str, some))
-                self._dataset.delete(f"id IN ({listed})", conflict_retries=0)
+            if doomed:
+                gone = np.array(list(doomed.values()), np.uint64)
+                self.version = int(remove_rows(planned_on, gone).version)
         return counts
 
-    def _lookup(self, keys: Iterable[str]) -> dict[str, tuple[int, Owner]]:
-        """Id and owner of those keys that are stored."""
-        found: dict[str, tuple[int, Owner]] = {}
-        for some in _chunks(list(dict.fromkeys(keys)), _LOOKUP_KEYS):
-            listed = ", ".join(map(quote, some))
-            rows = self._dataset.to_table(
-                columns=["key", "id", "source", "root"], filter=f"key IN ({listed})"
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A stored item: its id, whose it is, and the address of its row."""
+
+    id: int
+    owner: Owner
+    address: int
+
+
+def _look_up(dataset: Any, keys: Iterable[str]) -> dict[str, _Place]:
+    """Those keys that are stored."""
+    rows = find_rows(dataset, list(keys), ["key", "id", "source", "root"])
+    return {
+        row["key"]: _Place(row["id"], Owner(row["source"], row["root"]), row["_rowaddr"])
+        for row in rows.to_pylist()
+    }
+
+
+def _last_of_each(tables: list[pa.Table]) -> pa.Table:
+    """All rows; of a key that comes twice, the last."""
+    table = pa.concat_tables(tables)
+    last = {key: row for row, key in enumerate(table["key"].to_pylist())}
+    if len(last) == table.num_rows:
+        return table
+    return table.take(pa.array(sorted(last.values())))
+
+
+def _completed(table: pa.Table, ids: list[int]) -> pa.Table:
+    """The rows with what is known only when they are committed: id and time."""
+    now = pa.array([datetime.now(UTC)] * len(ids), CHANGED.type)
+    table = table.add_column(
+        0, pa.field("id", pa.int64(), nullable=False), pa.array(ids, pa.int64())
+    )
+    return table.add_column(1 + table.schema.names.index("key"), CHANGED, now)
+
+
+def _rewritten(
+    dataset: Any, rows: list[dict[str, Any]], addresses: NDArray[np.uint64]
+) -> pa.RecordBatchReader:
+    """Stored rows, changed, with the originals that lie at their old addresses, a few at a time."""
+    now = datetime.now(UTC)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for start in range(0, len(rows), _CHANGED_ROWS):
+            some = rows[start : start + _CHANGED_ROWS]
+            originals = kept_originals(dataset, addresses[start : start + _CHANGED_ROWS])
+            complete = [
+                row | {"changed": now, "original": original}
+                for row, original in zip(some, originals, strict=True)
+            ]
+            yield pa.RecordBatch.from_pylist(complete, schema=dataset.schema)
+
+    return pa.RecordBatchReader.from_batches(dataset.schema, batches())
+
+
+def _refusal(keys: Sequence[str], rows: Mapping[str, Any]) -> SpherequantError | None:
+    """Why items with these keys cannot be changed, None where they can."""
+    unknown = [key for key in keys if key not in rows]
+    if unknown:
+        return UnknownKeyError(unknown)
+    for key in keys:
+        owner = Owner(rows[key]["source"], rows[key]["root"])
+        if owner != Owner():
+            return DuplicateKeyError(
+                f"the item {key!r} belongs to {owner}, where its labels and metadata come from. "
+                "Change them there, and bring the index up to date again."
             )
-            columns = (rows[name].to_pylist() for name in ("key", "id", "source", "root"))
-            for key, row_id, source, root in zip(*columns, strict=True):
-                found[key] = (row_id, Owner(source, root))
-        return found
+    return None
 
-    def _attempts(self) -> Iterator[int]:
-        """Numbers of attempts, each later one after a random pause that grows to half a second."""
-        for attempt in range(ATTEMPTS):
-            if attempt:
-                time.sleep(random.uniform(0, min(0.5, 0.002 * 2**attempt)))  # noqa: S311  # a pause, no secret
-            yield attempt
 
-    def _defeat(self) -> ConflictError:
-        return ConflictError(
-            f"{self._action}: other writers committed first {ATTEMPTS} times in a row. Run it "
-            "again, or let fewer processes write at once."
-        )
+def _attempts() -> Iterator[int]:
+    """Numbers of attempts, each later one after a random pause that grows to half a second."""
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(random.uniform(0, min(0.5, 0.002 * 2**attempt)))  # noqa: S311  # a pause, no secret
+        yield attempt
 
 
 def _clash(keys: list[str], theirs: Owner, ours: Owner) -> DuplicateKeyError:
@@ -278,8 +361,3 @@ def _clash(keys: list[str], theirs: Owner, ours: Owner) -> DuplicateKeyError:
         f"the key {keys[0]!r}{more} is already taken by {theirs}; it cannot also come from {ours}. "
         f"{cure}."
     )
-
-
-def _chunks(values: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    for start in range(0, len(values), size):
-        yield values[start : start + size]

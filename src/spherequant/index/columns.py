@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 OURS = (
     "id",
     "key",
+    "changed",
     "code",
     "labels",
     "source",
@@ -34,11 +35,14 @@ OURS = (
     "size",
     "mtime",
     "digest",
+    "phash",
     "thumbnail",
+    "original",
     "vector",
 )
 TYPES = {"int64": pa.int64(), "float64": pa.float64(), "string": pa.string()}
 Value = int | float | str | None
+CHANGED = pa.field("changed", pa.timestamp("us", "UTC"), nullable=False)
 
 # "007" is a name and not a number: reading it as 7 would lose it. So is an underscore in "1_000".
 _INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]{0,18})")
@@ -55,6 +59,7 @@ def schema(header: Header) -> pa.Schema:
     fields = [
         pa.field("id", pa.int64(), nullable=False),
         pa.field("key", pa.string(), nullable=False, metadata=primary),
+        CHANGED,
         pa.field("code", pa.list_(pa.uint8(), header.n_codebooks), nullable=False),
         pa.field("labels", pa.list_(pa.string())),
         pa.field("source", pa.string()),
@@ -62,13 +67,25 @@ def schema(header: Header) -> pa.Schema:
         pa.field("size", pa.int64()),
         pa.field("mtime", pa.float64()),
         pa.field("digest", pa.string()),
+        pa.field("phash", pa.uint64()),
     ]
     if header.thumbnails:
         fields.append(pa.field("thumbnail", pa.binary()))
+    # Lance keeps a blob apart from what scans read, and gives it only when it is asked for.
+    fields.append(pa.field("original", pa.large_binary(), metadata={"lance-encoding:blob": "true"}))
     if header.keep_vectors:
         fields.append(pa.field("vector", pa.list_(pa.float16(), header.dim)))
     fields += [pa.field(name, TYPES[kind]) for name, kind in header.metadata.items()]
     return pa.schema(fields)
+
+
+def type_name(kind: pa.DataType) -> str:
+    """What a column holds, in the words of this project."""
+    if pa.types.is_list(kind):
+        return f"list of {kind.value_type}"
+    if pa.types.is_timestamp(kind):
+        return "timestamp"
+    return "float64" if pa.types.is_float64(kind) else str(kind)
 
 
 def check_metadata_columns(columns: Mapping[str, str]) -> dict[str, str]:
@@ -212,6 +229,8 @@ class Rows:
         sizes: bytes of the encoded images.
         mtimes: seconds since the epoch.
         digests: sha256 hex of the encoded images.
+        phashes: perceptual hashes, or None.
+        originals: the encoded images, where they are kept.
         source: name of the source they come from.
         root: its root.
     """
@@ -225,11 +244,13 @@ class Rows:
     sizes: Sequence[int | None] | None = None
     mtimes: Sequence[float | None] | None = None
     digests: Sequence[str | None] | None = None
+    phashes: Sequence[int | None] | None = None
+    originals: Sequence[bytes | None] | None = None
     source: str | None = None
     root: str | None = None
 
     def table(self, header: Header) -> pa.Table:
-        """These rows as an Arrow table of every column but ``id``."""
+        """These rows as an Arrow table of every column but ``id`` and ``changed``."""
         n = len(self.keys)
         empty = [None] * n
         codes = pa.array(np.ascontiguousarray(self.codes, np.uint8).reshape(-1))
@@ -242,6 +263,8 @@ class Rows:
             "size": self.sizes or empty,
             "mtime": self.mtimes or empty,
             "digest": self.digests or empty,
+            "phash": self.phashes or empty,
+            "original": self.originals or empty,
         }
         if header.thumbnails:
             columns["thumbnail"] = self.thumbnails or empty
@@ -250,7 +273,7 @@ class Rows:
             columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(halves), header.dim)
         for name in header.metadata:
             columns[name] = [values.get(name) for values in self.metadata]
-        wanted = schema(header).remove(0)
+        wanted = pa.schema([f for f in schema(header) if f.name not in ("id", "changed")])
         return pa.Table.from_arrays(
             [
                 column

@@ -8,13 +8,14 @@ stack on long chains of operators. So the text is looked at here first.
 from __future__ import annotations
 
 import re
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from spherequant.errors import InputError, SpherequantError
 from spherequant.index.faults import is_panic, translate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -95,16 +96,42 @@ def matching_ids(dataset: Any, where: str, columns: Sequence[str]) -> NDArray[np
         InputError: the expression cannot be evaluated.
     """
     expression = check_where(where)
-    try:
+    with _explained(where, columns):
         found = dataset.to_table(columns=["id"], filter=expression)
+    ids: NDArray[np.int64] = found["id"].to_numpy()
+    return ids
+
+
+def filtered(
+    dataset: Any, where: str, names: Sequence[str], columns: Sequence[str]
+) -> Iterator[Any]:
+    """Stored columns of the items for which the expression is true, a batch at a time.
+
+    Args:
+        dataset: Lance dataset at the snapshot's version.
+        where: the expression.
+        names: columns to read.
+        columns: names to tell the user when one is unknown.
+
+    Raises:
+        InputError: the expression cannot be evaluated.
+    """
+    expression = check_where(where)
+    with _explained(where, columns):
+        yield from dataset.to_batches(columns=list(names), filter=expression)
+
+
+@contextmanager
+def _explained(where: str, columns: Sequence[str]) -> Iterator[None]:
+    """Raise what goes wrong with a filter inside in our words."""
+    try:
+        yield
     except Exception as error:
         raise _explain(error, where, columns) from error
     except BaseException as error:
         if is_panic(error):
             raise _explain(error, where, columns) from error
         raise
-    ids: NDArray[np.int64] = found["id"].to_numpy()
-    return ids
 
 
 def _explain(error: BaseException, where: str, columns: Sequence[str]) -> SpherequantError:

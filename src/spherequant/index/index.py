@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import glob
-import shutil
 import threading
 import time
-import uuid
 from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
@@ -15,51 +12,48 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-import spherequant
-from spherequant.errors import DuplicateKeyError, FingerprintError, FormatError, InputError
-from spherequant.images import Limits, Skip, Source, open_source, thumbnail
-from spherequant.index import columns
-from spherequant.index.arguments import (
-    check_images,
-    check_keys,
-    check_labels,
-    check_length,
-    first_repeat,
-    picture,
+from spherequant.errors import (
+    DuplicateKeyError,
+    FingerprintError,
+    FormatError,
+    InputError,
+    UnknownKeyError,
 )
+from spherequant.images import Limits, Skip, Source, open_source
+from spherequant.index.arguments import check_images, check_keys, first_repeat
 from spherequant.index.cache import load_cache, save_cache
-from spherequant.index.catalogue import Catalogue, Removal, Upsert, create_catalogue
+from spherequant.index.catalogue import Catalogue, Change, Removal, Upsert, Write
 from spherequant.index.commits import GroupCommit
+from spherequant.index.creation import create_folder
 from spherequant.index.embedder import Embedder, load_embedder
 from spherequant.index.faiss_files import Kind, write_faiss
 from spherequant.index.faults import reported
-from spherequant.index.footprint import bytes_on_disk
+from spherequant.index.footprint import Footprint, bytes_on_disk
 from spherequant.index.header import (
     CACHE_FILE,
     CODEBOOKS_FILE,
-    HEADER_FILE,
     ITEMS_FOLDER,
     LEASES_FOLDER,
     MODEL_FOLDER,
-    Header,
     file_sha256,
     read_header,
 )
+from spherequant.index.incoming import Incoming
 from spherequant.index.merging import Merging
+from spherequant.index.originals import SourceFiles
 from spherequant.index.searcher import Searcher, SearchResult, StoredItem
 from spherequant.index.sync import Outcome, Progress, Sync, SyncReport, check_source_name
 from spherequant.index.upkeep import Upkeep
-from spherequant.quantizer import Codebooks, Encoder, normalise_rows
+from spherequant.index.versions import Versions
+from spherequant.quantizer import Codebooks, Encoder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from os import PathLike
 
+    from spherequant.index.counts import Counts
+    from spherequant.index.duplicates import DuplicateGroups, NearDuplicate
     from spherequant.index.segments import Items
-
-# Images of one ``add`` that are prepared at once.
-_PREPARE_ITEMS = 256
-_ABANDONED_SECONDS = 3_600.0
 
 Ids = NDArray[np.int64]
 
@@ -85,9 +79,12 @@ class Index:
         self._given: Embedder | None = None
         if model is not None:
             self._check_model(model)
-        self._catalogue = Catalogue(folder / ITEMS_FOLDER)
+        self._versions = Versions(folder / ITEMS_FOLDER)
+        self._catalogue = Catalogue(self._versions)
         self._upkeep = Upkeep(folder / ITEMS_FOLDER, folder / LEASES_FOLDER)
-        self._commits: GroupCommit[Upsert | Removal, Any] = GroupCommit(self._commit)
+        self._commits: GroupCommit[Write, Any] = GroupCommit(self._commit)
+        self._incoming = Incoming(self.header, lambda: self._encoder, lambda: self._embedder)
+        self._files = SourceFiles()
         self._merging = Merging(self.codebooks)
         self._written = 0
         self._searcher: Searcher | None = None
@@ -118,28 +115,13 @@ class Index:
             ConfigError: a metadata column cannot be used.
         """
         folder = Path(directory).absolute()
-        names = columns.check_metadata_columns(metadata_columns or {})
-        if (folder / HEADER_FILE).exists():
-            raise InputError(f"{folder} is already an index: open it, or choose another folder.")
-        with reported(f"cannot create {folder}"):
-            if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-                raise InputError(f"{folder} exists and is not empty: choose another folder.")
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            _sweep_abandoned(folder)
-            # Built beside its place and renamed, so that a killed creation leaves no half index.
-            partial = folder.with_name(f".{folder.name}.partial-{uuid.uuid4().hex[:12]}")
-            try:
-                partial.mkdir()
-                header = _store_model(
-                    partial / MODEL_FOLDER, model, names, keep_vectors, thumbnails
-                )
-                create_catalogue(partial / ITEMS_FOLDER, columns.schema(header))
-                (partial / LEASES_FOLDER).mkdir()
-                header.write(partial)
-                partial.rename(folder)
-            except BaseException:
-                shutil.rmtree(partial, ignore_errors=True)
-                raise
+        create_folder(
+            folder,
+            model,
+            metadata_columns or {},
+            keep_vectors=keep_vectors,
+            thumbnails=thumbnails,
+        )
         return cls(folder, model)
 
     @classmethod
@@ -165,6 +147,7 @@ class Index:
             self._searcher = None
             self._merging.close()
         self._upkeep.close()
+        self._files.close()
 
     def __enter__(self) -> Self:
         return self
@@ -218,7 +201,7 @@ class Index:
         def read(dataset: Any) -> Items:
             return self._merging.items(dataset, before)
 
-        snapshot = Searcher(self.folder, self.header, self.codebooks, read)
+        snapshot = Searcher(self._versions, self.header, self.codebooks, read)
         if current is not None and snapshot.in_memory.crowded:
             self._merging.start(snapshot.read_anew)
         return snapshot
@@ -258,16 +241,23 @@ class Index:
         images: Iterable[Any] | None = None,
         codes: ArrayLike | None = None,
         vectors: ArrayLike | None = None,
+        originals: Sequence[bytes | None] | None = None,
         labels: Sequence[str | Sequence[str]] | None = None,
         metadata: Sequence[Mapping[str, object] | None] | None = None,
     ) -> Ids:
         """Add items, or replace those whose key is known (they keep their id). All or none.
 
+        Given twice, the same items are replaced by themselves. Of two calls at once with one key,
+        one replaces what the other wrote.
+
         Args:
             keys: n keys, without repeats; stored in Unicode NFC.
             images: n images (PIL of any mode, or uint8 arrays [H, W, 3]), or
             codes: uint8 [n, M], or
-            vectors: float [n, D]; rows are normalised.
+            vectors: float [n, D]; rows are normalised. With ``images``, what the model gave for
+                them, which are then not embedded again.
+            originals: with ``images``, the bytes of each one's file, or None. They are kept, and
+                give the items' size and digest.
             labels: for each item its labels, or one label; none when left out.
             metadata: for each item a mapping from column to value; none when left out.
 
@@ -275,18 +265,53 @@ class Index:
             The ids, int64 [n], once the items are durable.
 
         Raises:
-            InputError: lengths differ, a value cannot be stored, or not exactly one of images,
-                codes and vectors is given.
+            InputError: lengths differ, a value cannot be stored, or it is not said what the items
+                are, or twice.
             DuplicateKeyError: a key comes twice, or belongs to a source that is kept by ``sync``.
         """
-        keys = check_keys(keys)
-        repeated = first_repeat(keys)
-        if repeated is not None:
-            raise DuplicateKeyError(f"the key {repeated!r} comes twice in one call of add.")
-        rows = self._rows(keys, images, codes, vectors, labels, metadata)
+        keys = _check_unique(keys, "add")
+        rows = self._incoming.rows(
+            keys,
+            images=images,
+            codes=codes,
+            vectors=vectors,
+            originals=originals,
+            labels=labels,
+            metadata=metadata,
+        )
         if not keys:
             return np.empty(0, np.int64)
         ids: Ids = self._commits.submit(Upsert(rows.table(self.header)))
+        return ids
+
+    def update(
+        self,
+        keys: Sequence[str],
+        *,
+        labels: Sequence[str | Sequence[str]] | None = None,
+        metadata: Sequence[Mapping[str, object] | None] | None = None,
+    ) -> Ids:
+        """Give stored items other labels or metadata; all else stays. All or none.
+
+        Args:
+            keys: n keys, without repeats.
+            labels: for each item its labels from now on, or one label; they stay when left out.
+            metadata: for each item a mapping from column to value; columns that it does not name
+                stay.
+
+        Returns:
+            The ids, int64 [n], once the change is durable.
+
+        Raises:
+            UnknownKeyError: no item has one of the keys.
+            InputError: lengths differ, a value cannot be stored, or there is nothing to change.
+            DuplicateKeyError: a key comes twice, or belongs to a source that is kept by ``sync``.
+        """
+        keys = _check_unique(keys, "update")
+        values = self._incoming.changes(keys, labels, metadata)
+        if not keys:
+            return np.empty(0, np.int64)
+        ids: Ids = self._commits.submit(Change(keys, values))
         return ids
 
     def remove(self, keys: Sequence[str]) -> int:
@@ -332,6 +357,7 @@ class Index:
 
         Raises:
             InputError: not exactly one kind of query, or one that cannot be used.
+            UnknownKeyError: no item has one of the keys.
         """
         if sum(given is not None for given in (vectors, images, keys)) != 1:
             raise InputError("search needs exactly one of vectors, images and keys.")
@@ -342,7 +368,7 @@ class Index:
             exclude = None if include_self else ids
         elif vectors is not None:
             array = np.asarray(vectors)
-            queries = self._check_vectors(array[None] if array.ndim == 1 else array)
+            queries = self._incoming.check_vectors(array[None] if array.ndim == 1 else array)
         else:
             # Not as a list: the model takes a batch at a time, and so holds few decoded pictures.
             pictures = check_images(images)
@@ -358,6 +384,104 @@ class Index:
             InputError: an id is not in the index.
         """
         return self.searcher.thumbnails(ids)
+
+    def original(self, key: str) -> bytes:
+        """The bytes of the file that an item was made from.
+
+        They come from the index where they were kept (``add(originals=...)``), else from the item's
+        own source, never from outside of it, and only as they were when the item was stored.
+
+        Raises:
+            UnknownKeyError: no item has the key.
+            OriginalError: the file was not kept and is not in the source, or no longer the same.
+        """
+        (checked,) = check_keys([key])
+        searcher = self.searcher
+        (item,) = searcher.items([checked])
+        if item is None:
+            raise UnknownKeyError([checked])
+        kept = searcher.kept_original(item.id) if item.has_original else None
+        return self._files.read(item) if kept is None else kept
+
+    def latest(self, n: int = 20, *, where: str | None = None) -> list[StoredItem]:
+        """The n items that were added or changed last, the last one first.
+
+        Args:
+            n: how many at most.
+            where: filter expression, as of ``search``; only items for which it is true.
+
+        Raises:
+            InputError: the filter cannot be used.
+        """
+        return self.searcher.latest(n, where=where)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Name and type of what filters (``where``) can name."""
+        return self.searcher.columns
+
+    def counts(
+        self, names: Sequence[str] | None = None, *, where: str | None = None, limit: int = 100
+    ) -> dict[str, Counts]:
+        """How many items have each label, and each value of metadata.
+
+        Args:
+            names: columns to count; the labels and all metadata but float64 when left out.
+            where: filter expression, as of ``search``; only items for which it is true.
+            limit: values of each column, those that most items have.
+
+        Raises:
+            InputError: a column cannot be counted, or the filter cannot be used.
+        """
+        return self.searcher.counts(names, where=where, limit=limit)
+
+    def near_duplicates(
+        self, keys: Sequence[str], *, max_distance: int = 4, limit: int = 100
+    ) -> list[list[NearDuplicate]]:
+        """For each item those that show nearly the same picture, the nearest first.
+
+        Args:
+            keys: of the items asked for.
+            max_distance: bits of 64 in which perceptual hashes may differ.
+            limit: most to return for each.
+
+        Returns:
+            One list a key, without the item itself; empty for an item without a hash (one that was
+            added as a vector or a code). Reads 8 bytes an item, once for all keys.
+
+        Raises:
+            UnknownKeyError: no item has one of the keys.
+        """
+        return self.searcher.near_duplicates(
+            check_keys(keys), max_distance=max_distance, limit=limit
+        )
+
+    def duplicate_groups(
+        self, *, max_distance: int | None = 4, where: str | None = None, limit: int = 100
+    ) -> DuplicateGroups:
+        """Items that show nearly the same picture, in groups; see ``index.duplicates``.
+
+        Args:
+            max_distance: bits of 64 in which perceptual hashes of neighbours may differ; None for
+                groups of files that are equal to the byte.
+            where: filter expression, as of ``search``; only items for which it is true.
+            limit: groups to return, the largest first.
+        """
+        return self.searcher.duplicate_groups(max_distance=max_distance, where=where, limit=limit)
+
+    def footprint(self) -> Footprint:
+        """How many items there are, and what they take in memory and on disk."""
+        searcher = self.searcher
+        with reported(f"cannot measure {self.folder}"):
+            bytes_disk = bytes_on_disk(self.folder)
+        return Footprint(
+            items=len(searcher),
+            bytes_per_item=self.header.n_codebooks,
+            bytes_memory=searcher.memory_bytes,
+            bytes_disk=bytes_disk,
+            bytes_thumbnails=searcher.stored_bytes("thumbnail"),
+            bytes_originals=searcher.stored_bytes("original"),
+        )
 
     def sync(
         self,
@@ -447,162 +571,40 @@ class Index:
             )
         self._given = model
 
-    def _rows(
-        self,
-        keys: list[str],
-        images: Iterable[Any] | None,
-        codes: ArrayLike | None,
-        vectors: ArrayLike | None,
-        labels: Sequence[str | Sequence[str]] | None,
-        metadata: Sequence[Mapping[str, object] | None] | None,
-    ) -> columns.Rows:
-        """The arguments of ``add``, checked and encoded."""
-        if sum(given is not None for given in (images, codes, vectors)) != 1:
-            raise InputError("add needs exactly one of images, codes and vectors.")
-        unit: NDArray[np.float32] | None = None
-        small: list[bytes | None] | None = None
-        tags = check_labels(labels, keys)
-        values = self._check_metadata(metadata, keys)
-        if images is not None:
-            unit, small = self._embed(check_images(images), len(keys))
-        elif vectors is not None:
-            unit = self._check_vectors(np.asarray(vectors))
-        if unit is not None:
-            check_length("vectors or images", len(unit), len(keys))
-            made = self._encoder.encode(unit)
-        else:
-            made = self._check_codes(np.asarray(codes))
-            check_length("codes", len(made), len(keys))
-            if self.header.keep_vectors:
-                raise InputError(
-                    "this index keeps vectors, which codes do not give: add vectors or images."
-                )
-        return columns.Rows(keys, made, tags, values, vectors=unit, thumbnails=small)
-
-    def _embed(
-        self, images: Iterable[Any], count: int
-    ) -> tuple[NDArray[np.float32], list[bytes | None]]:
-        """Vectors and thumbnails of images, a few hundred in memory at a time."""
-        embedder = self._embedder
-        vectors: list[NDArray[np.float32]] = [np.empty((0, self.header.dim), np.float32)]
-        small: list[bytes | None] = []
-        prepared: list[NDArray[np.uint8]] = []
-        for image in images:
-            shown = picture(image)
-            prepared.append(embedder.prepare(shown))
-            small.append(thumbnail(shown) if self.header.thumbnails else None)
-            if len(small) > count:
-                raise InputError(f"add was given {count} keys and more images than that.")
-            if len(prepared) == _PREPARE_ITEMS:
-                vectors.append(embedder.embed_prepared(np.stack(prepared)))
-                prepared = []
-        if prepared:
-            vectors.append(embedder.embed_prepared(np.stack(prepared)))
-        return np.concatenate(vectors), small
-
-    def _check_vectors(self, vectors: NDArray[Any]) -> NDArray[np.float32]:
-        dim = self.header.dim
-        if vectors.ndim != 2 or vectors.shape[1] != dim:
-            raise InputError(f"vectors have the shape [n, {dim}] here; got {list(vectors.shape)}.")
-        if vectors.dtype.kind not in "fiu":
-            raise InputError(f"vectors are numbers; got {vectors.dtype}.")
-        if not len(vectors):
-            return np.empty((0, dim), np.float32)
-        unit: NDArray[np.float32] = normalise_rows(vectors)
-        return unit
-
-    def _check_codes(self, codes: NDArray[Any]) -> NDArray[np.uint8]:
-        width, n_codewords = self.header.n_codebooks, self.header.n_codewords
-        if codes.ndim != 2 or codes.shape[1] != width:
-            raise InputError(f"codes have the shape [n, {width}] here; got {list(codes.shape)}.")
-        if codes.dtype.kind not in "iu":
-            raise InputError(f"codes are whole numbers (uint8); got {codes.dtype}.")
-        if codes.size and (codes.min() < 0 or codes.max() >= n_codewords):
-            raise InputError(f"a code byte lies in 0..{n_codewords - 1}; got {codes.max()}.")
-        return codes.astype(np.uint8)
-
-    def _check_metadata(
-        self, metadata: Sequence[Mapping[str, object] | None] | None, keys: list[str]
-    ) -> list[dict[str, columns.Value]]:
-        if metadata is None:
-            return [{} for _ in keys]
-        check_length("metadata", len(metadata), len(keys))
-        types = self.header.metadata
-        checked = []
-        for key, values in zip(keys, metadata, strict=True):
-            unknown = [name for name in values or {} if name not in types]
-            if unknown:
-                raise InputError(
-                    f"metadata {unknown[0]!r} of {key!r} has no column here; the columns, fixed "
-                    f"when the index was made, are: {', '.join(types) or 'none'}."
-                )
-            checked.append(
-                {
-                    name: columns.check_value(name, value, types[name], key)
-                    for name, value in (values or {}).items()
-                }
-            )
-        return checked
-
-    def _commit(self, writes: Sequence[Upsert | Removal]) -> list[Any]:
+    def _commit(self, writes: Sequence[Write]) -> list[Any]:
         try:
             return self._catalogue.commit(writes)
         finally:
             self._written = self._catalogue.version
-            self._upkeep.note_commit()
+            self._upkeep.note_commit(sum(write.size for write in writes))
 
     def _report(self, outcome: Outcome, notes: list[Skip], seconds: float) -> SyncReport:
-        searcher = self.searcher
-        with reported(f"cannot measure {self.folder}"):
-            bytes_disk = bytes_on_disk(self.folder)
+        taken = self.footprint()
         return SyncReport(
-            total=len(searcher),
+            total=taken.items,
             added=outcome.added,
             updated=outcome.updated,
             removed=outcome.removed,
             unchanged=outcome.unchanged,
             skipped=outcome.skipped,
             notes=notes,
-            bytes_per_item=self.header.n_codebooks,
-            bytes_memory=searcher.memory_bytes,
-            bytes_disk=bytes_disk,
-            bytes_thumbnails=searcher.thumbnail_bytes,
+            bytes_per_item=taken.bytes_per_item,
+            bytes_memory=taken.bytes_memory,
+            bytes_disk=taken.bytes_disk,
+            bytes_thumbnails=taken.bytes_thumbnails,
             seconds=seconds,
         )
 
 
-def _store_model(
-    folder: Path,
-    model: Embedder | Codebooks,
-    metadata: dict[str, str],
-    keep_vectors: bool,
-    thumbnails: bool,
-) -> Header:
-    """Write the index's own copy of the model, and the header that describes it."""
-    if isinstance(model, Codebooks):
-        folder.mkdir()
-        model.save(folder / CODEBOOKS_FILE)
-        codebooks = model
-    else:
-        model.save(folder)
-        codebooks = model.codebooks
-    digest = file_sha256(folder / CODEBOOKS_FILE)
-    return Header(
-        fingerprint=digest if isinstance(model, Codebooks) else model.fingerprint,
-        codebooks_sha256=digest,
-        encoder="codebooks" if isinstance(model, Codebooks) else "model",
-        n_codebooks=codebooks.n_codebooks,
-        n_codewords=codebooks.n_codewords,
-        dim=codebooks.dim,
-        keep_vectors=bool(keep_vectors),
-        thumbnails=bool(thumbnails),
-        metadata=metadata,
-        created_by=f"spherequant {spherequant.__version__}",
-    )
+def _check_unique(keys: Sequence[str], verb: str) -> list[str]:
+    """Keys as they are stored.
 
-
-def _sweep_abandoned(folder: Path) -> None:
-    """Delete what creations of this index left behind that were killed long ago."""
-    for partial in folder.parent.glob(f".{glob.escape(folder.name)}.partial-*"):
-        if time.time() - partial.stat().st_mtime > _ABANDONED_SECONDS:
-            shutil.rmtree(partial, ignore_errors=True)
+    Raises:
+        InputError: one cannot be stored.
+        DuplicateKeyError: one comes twice.
+    """
+    checked = check_keys(keys)
+    repeated = first_repeat(checked)
+    if repeated is not None:
+        raise DuplicateKeyError(f"the key {repeated!r} comes twice in one call of {verb}.")
+    return checked

@@ -14,17 +14,27 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import lance
 import numpy as np
 from numpy.typing import NDArray
 
-from spherequant.errors import FormatError, InputError
+from spherequant.errors import FormatError, InputError, UnknownKeyError
 from spherequant.index import columns
-from spherequant.index.catalogue import quote
+from spherequant.index.counts import Counts, count_values, countable
+from spherequant.index.duplicates import (
+    MAX_MEMBERS,
+    DuplicateGroups,
+    NearDuplicate,
+    described,
+    equal_files,
+    near_groups,
+    near_items,
+)
 from spherequant.index.faults import reported
-from spherequant.index.filters import matching_ids
-from spherequant.index.header import ITEMS_FOLDER, LEASES_FOLDER, Header
+from spherequant.index.filters import filtered, matching_ids
+from spherequant.index.header import LEASES_FOLDER, Header
+from spherequant.index.keys import find_rows
 from spherequant.index.leases import Lease, take_lease
+from spherequant.index.originals import kept_originals
 from spherequant.index.scan import Part, top_k
 from spherequant.index.segments import Items, read_items
 from spherequant.index.upkeep import GRACE_SECONDS
@@ -32,7 +42,10 @@ from spherequant.quantizer import Codebooks, inner_products, normalise_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
     from pathlib import Path
+
+    from spherequant.index.versions import Versions
 
 Float32 = NDArray[np.float32]
 Int64 = NDArray[np.int64]
@@ -43,9 +56,22 @@ _CACHED_FILTERS = 64
 # Bytes of cached filters: a bitmap takes an eighth of a byte for each item.
 _CACHED_BYTES = 64 << 20
 _MAX_RESULTS = 50_000_000
-_LOOKUP_KEYS = 2_000
 _LOOKUP_ROWS = 5_000
 _SCAN_ROWS = 8_192
+_ITEM_COLUMNS = (
+    "id",
+    "key",
+    "changed",
+    "code",
+    "labels",
+    "source",
+    "root",
+    "size",
+    "mtime",
+    "digest",
+    "phash",
+    "original",  # where it lies, not what it holds
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +89,9 @@ class StoredItem:
         size: bytes of the encoded image.
         mtime: its time, seconds since the epoch.
         digest: sha256 hex of the encoded image.
+        phash: perceptual hash, 64 bits; None for what was added without an image.
+        changed: when it was last written, UTC.
+        has_original: whether the index keeps the file itself.
     """
 
     id: int
@@ -75,6 +104,9 @@ class StoredItem:
     size: int | None
     mtime: float | None
     digest: str | None
+    phash: int | None
+    changed: datetime
+    has_original: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,20 +172,20 @@ class Searcher:
     """One version of an index, read once and never changed.
 
     Args:
-        folder: the index.
-        header: its header.
+        versions: opens items.lance.
+        header: the index's header.
         codebooks: its codebooks.
         read: makes the items of a version of items.lance.
     """
 
     def __init__(
-        self, folder: Path, header: Header, codebooks: Codebooks, read: Callable[[Any], Items]
+        self, versions: Versions, header: Header, codebooks: Codebooks, read: Callable[[Any], Items]
     ) -> None:
         self.header = header
         self._codebooks = codebooks
-        items = folder / ITEMS_FOLDER
+        folder = versions.path.parent
         with reported(f"cannot read the index at {folder}"):
-            self._dataset, lease = _open_leased(items, folder / LEASES_FOLDER)
+            self._dataset, lease = _open_leased(versions, folder / LEASES_FOLDER)
             if lease is not None:
                 weakref.finalize(self, lease.release)
             _check_schema(self._dataset.schema, header, folder)
@@ -260,9 +292,103 @@ class Searcher:
 
     def items(self, keys: Sequence[str]) -> list[StoredItem | None]:
         """The items with these keys, None where a key is not stored."""
-        names = ["id", "key", "code", "labels", "source", "root", "size", "mtime", "digest"]
-        stored = self._rows_by_key(keys, [*names, *self.header.metadata])
+        stored = self._rows_by_key(keys, self._item_columns)
         return [self._stored_item(stored[key]) if key in stored else None for key in keys]
+
+    def items_by_id(self, ids: Int64 | Sequence[int]) -> list[StoredItem]:
+        """The items with these ids.
+
+        Raises:
+            InputError: an id is not in this snapshot.
+        """
+        rows = self.rows(ids, self._item_columns)
+        return [self._stored_item(rows[int(i)]) for i in ids]
+
+    def latest(self, n: int = 20, *, where: str | None = None) -> list[StoredItem]:
+        """The n items that were added or changed last; see ``Index.latest``."""
+        n = _count("n", n)
+        times, ids = np.empty(0, np.int64), np.empty(0, np.int64)
+        for batch in self._scan(["id", "changed"], where):
+            times = np.concatenate([times, batch["changed"].cast("int64").to_numpy()])
+            ids = np.concatenate([ids, batch["id"].to_numpy()])
+            if len(ids) > n:
+                kept = np.lexsort((-ids, -times))[:n]
+                times, ids = times[kept], ids[kept]
+        return self.items_by_id(ids[np.lexsort((-ids, -times))])
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Name and type of what filters can name."""
+        hidden = {"code", "vector", "thumbnail", "original"}
+        return {
+            field.name: columns.type_name(field.type)
+            for field in self._dataset.schema
+            if field.name not in hidden
+        }
+
+    def counts(
+        self, names: Sequence[str] | None = None, *, where: str | None = None, limit: int = 100
+    ) -> dict[str, Counts]:
+        """How many items have each value; see ``Index.counts``."""
+        chosen = countable(self.header.metadata, names)
+        if not chosen:
+            return {}
+        return count_values(self._scan(chosen, where), chosen, _count("limit", limit))
+
+    def near_duplicates(
+        self, keys: Sequence[str], *, max_distance: int = 4, limit: int = 100
+    ) -> list[list[NearDuplicate]]:
+        """Items that show nearly the same picture as these; see ``Index.near_duplicates``."""
+        stored = self._rows_by_key(keys, ["id", "key", "phash", "digest"])
+        missing = [key for key in keys if key not in stored]
+        if missing:
+            raise UnknownKeyError(missing)
+        asked = [stored[key] for key in keys]
+        found = near_items(
+            self._scan(["id", "phash"], "phash IS NOT NULL"),
+            [row["phash"] for row in asked],
+            max_distance,
+        )
+        wanted = _count("limit", limit) + 1  # the item itself is among them
+        nearest = [(ids[:wanted], distances[:wanted]) for ids, distances in found]
+        every = np.concatenate([np.empty(0, np.int64), *(ids for ids, _ in nearest)])
+        rows = self.rows(every, ["key", "digest"])
+        return [
+            [
+                NearDuplicate(
+                    id=i,
+                    key=rows[i]["key"],
+                    distance=distance,
+                    exact=row["digest"] is not None and rows[i]["digest"] == row["digest"],
+                )
+                for i, distance in zip(ids.tolist(), distances.tolist(), strict=True)
+                if i != row["id"]
+            ][:limit]
+            for row, (ids, distances) in zip(asked, nearest, strict=True)
+        ]
+
+    def duplicate_groups(
+        self, *, max_distance: int | None = 4, where: str | None = None, limit: int = 100
+    ) -> DuplicateGroups:
+        """Groups of items that show nearly the same picture; see ``Index.duplicate_groups``."""
+        limit = _count("limit", limit)
+        if max_distance is None:
+            groups = equal_files(self._scan(["id", "digest"], where))
+        else:
+            groups = near_groups(self._scan(["id", "phash"], where), max_distance)
+        shown = [group[:MAX_MEMBERS] for group in groups[:limit]]
+        rows = self.rows(np.concatenate([np.empty(0, np.int64), *shown]), ["key", "digest"])
+        return described(groups, rows)
+
+    def kept_original(self, number: int) -> bytes | None:
+        """The original of the item with this id, None where the index keeps none.
+
+        Raises:
+            InputError: the id is not in this snapshot.
+        """
+        addresses = self._items.addresses(np.array([number], np.int64))
+        with reported("cannot read items of the index"):
+            return kept_originals(self._dataset, addresses)[0]
 
     def query_vectors(self, keys: Sequence[str]) -> tuple[Float32, Int64]:
         """What a search by key asks with: the kept vector, else the reconstruction, normalised.
@@ -271,14 +397,13 @@ class Searcher:
             float32 [Q, D] unit vectors and the int64 [Q] ids of the items.
 
         Raises:
-            InputError: a key is not stored.
+            UnknownKeyError: a key is not stored.
         """
         wanted = ["id", "key", "vector" if self.header.keep_vectors else "code"]
         stored = self._rows_by_key(keys, wanted)
         missing = [key for key in keys if key not in stored]
         if missing:
-            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-            raise InputError(f"no item has the key {missing[0]!r}{more}.")
+            raise UnknownKeyError(missing)
         ids = np.array([stored[key]["id"] for key in keys], np.int64)
         if self.header.keep_vectors:
             vectors = np.array([stored[key]["vector"] for key in keys], np.float32)
@@ -301,7 +426,10 @@ class Searcher:
             InputError: an id is not in this snapshot.
         """
         wanted = np.unique(np.asarray(ids, np.int64))
-        return {int(row["id"]): row for row in self._take(wanted[wanted >= 0], ["id", *names])}
+        return {
+            int(row["id"]): row
+            for row in self._take(wanted[wanted >= 0], list(dict.fromkeys(["id", *names])))
+        }
 
     def scan(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Stored columns of every item, in no particular order, in bounded memory."""
@@ -309,15 +437,16 @@ class Searcher:
             for batch in self._dataset.to_batches(columns=list(names), batch_size=_SCAN_ROWS):
                 yield from batch.to_pylist()
 
-    @property
-    def thumbnail_bytes(self) -> int:
-        """Bytes that thumbnails take on disk, those of removed items not yet cleaned included."""
-        if not self.header.thumbnails:
-            return 0
+    def stored_bytes(self, name: str) -> int:
+        """Bytes that a column takes on disk, those of removed items not yet cleaned included."""
         with reported("cannot read the statistics of the index"):
             sizes = {f.id: f.bytes_on_disk for f in self._dataset.stats.data_stats().fields}
             numbers = {f.name(): f.id() for f in self._dataset.lance_schema.fields()}
-        return int(sizes.get(numbers["thumbnail"], 0))
+        return int(sizes.get(numbers.get(name, -1), 0))
+
+    @property
+    def _item_columns(self) -> list[str]:
+        return [*_ITEM_COLUMNS, *self.header.metadata]
 
     def _stored_item(self, row: dict[str, Any]) -> StoredItem:
         return StoredItem(
@@ -331,17 +460,23 @@ class Searcher:
             size=row["size"],
             mtime=row["mtime"],
             digest=row["digest"],
+            phash=row["phash"],
+            changed=row["changed"],
+            has_original=bool((row["original"] or {}).get("size")),
         )
 
     def _rows_by_key(self, keys: Sequence[str], names: list[str]) -> dict[str, dict[str, Any]]:
-        found: dict[str, dict[str, Any]] = {}
-        unique = list(dict.fromkeys(keys))
         with reported("cannot read items of the index"):
-            for start in range(0, len(unique), _LOOKUP_KEYS):
-                listed = ", ".join(map(quote, unique[start : start + _LOOKUP_KEYS]))
-                rows = self._dataset.to_table(columns=names, filter=f"key IN ({listed})")
-                found.update((row["key"], row) for row in rows.to_pylist())
-        return found
+            rows = find_rows(self._dataset, keys, names).to_pylist()
+        return {row["key"]: row for row in rows}
+
+    def _scan(self, names: Sequence[str], where: str | None) -> Iterator[Any]:
+        """Columns of all items for which a filter is true, a batch at a time."""
+        if where is None:
+            with reported("cannot read items of the index"):
+                yield from self._dataset.to_batches(columns=list(names))
+        else:
+            yield from filtered(self._dataset, where, names, list(self.columns))
 
     def _take(self, ids: Int64, names: list[str]) -> Iterator[dict[str, Any]]:
         """Stored columns of the items with these ids, in no particular order."""
@@ -359,8 +494,7 @@ class Searcher:
             if parts is not None:
                 self._filters.move_to_end(where)
                 return parts
-        names = [name for name in self._dataset.schema.names if name != "code"]
-        parts = self._items.parts(matching_ids(self._dataset, where, names))
+        parts = self._items.parts(matching_ids(self._dataset, where, list(self.columns)))
         with self._filters_lock:
             self._filters[where] = parts
             held = sum(map(_bytes_of, self._filters.values()))
@@ -406,11 +540,11 @@ class Searcher:
         return scores, ids
 
 
-def _open_leased(items: Path, leases: Path) -> tuple[Any, Lease | None]:
+def _open_leased(versions: Versions, leases: Path) -> tuple[Any, Lease | None]:
     """The latest version and a lease on it, taken well before cleaning could touch the version."""
     while True:
         started = time.monotonic()
-        dataset = lance.dataset(str(items))
+        dataset = versions.latest()
         lease = take_lease(leases, int(dataset.version))
         if lease is None or time.monotonic() - started < GRACE_SECONDS / 3:
             return dataset, lease
@@ -423,8 +557,13 @@ def _check_schema(schema: Any, header: Header, folder: Path) -> None:
         return
     wrong = {field.name for field in [*schema, *expected] if field not in schema}
     wrong |= set(schema.names) ^ set(expected.names)
+    if expected.names != schema.names and set(schema.names) < set(expected.names):
+        raise FormatError(
+            f"{folder} was made by an earlier version and lacks {', '.join(sorted(wrong))}: make "
+            "it anew with: spherequant index MODEL SOURCE --out INDEX"
+        )
     raise FormatError(
-        f"the columns of {folder / ITEMS_FOLDER} are not those that its index.json promises "
+        f"the columns of {folder / 'items.lance'} are not those that its index.json promises "
         f"({', '.join(sorted(wrong)) or 'another order'}); restore the folder from a copy."
     )
 

@@ -24,7 +24,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spherequant.errors import DuplicateKeyError, InputError, RemovalRefusedError
-from spherequant.images import Item, Limits, Skip, Source, stream, thumbnail
+from spherequant.images import (
+    Item,
+    Limits,
+    Skip,
+    Source,
+    perceptual_hash,
+    stream,
+    thumbnail,
+)
 from spherequant.images.listing import nfc
 from spherequant.index.catalogue import Owner, Removal, Upsert
 from spherequant.index.columns import Rows, Value, parse_text
@@ -294,7 +302,7 @@ class Sync:
 
     def _relabelled(self, ids: Sequence[int], plan: Plan, searcher: Searcher) -> Upsert:
         """Stored items with their code, and the labels, metadata, size and time of the listing."""
-        wanted = ["key", "code", "digest"]
+        wanted = ["key", "code", "digest", "phash"]
         wanted += ["thumbnail"] * self._header.thumbnails + ["vector"] * self._header.keep_vectors
         stored = searcher.rows(ids, wanted)
         items = [plan.relabel[i] for i in ids]
@@ -312,6 +320,7 @@ class Sync:
             sizes=[item.size for item in items],
             mtimes=[item.mtime for item in items],
             digests=[stored[i]["digest"] for i in ids],
+            phashes=[stored[i]["phash"] for i in ids],
             source=self.owner.name,
             root=self.owner.root,
         )
@@ -354,15 +363,16 @@ class Sync:
         hashing = _Hashing(self._source, self._limits)
         thumbnails = self._header.thumbnails
 
-        def transform(_: Item, image: Image.Image) -> tuple[NDArray[np.uint8], bytes | None]:
-            return embedder.prepare(image), thumbnail(image) if thumbnails else None
+        def transform(_: Item, image: Image.Image) -> tuple[NDArray[np.uint8], bytes | None, int]:
+            small = thumbnail(image) if thumbnails else None
+            return embedder.prepare(image), small, perceptual_hash(image)
 
         for result in stream(hashing, items, transform, limits=self._limits):
             if isinstance(result, Skip):
                 yield result
             else:
-                item, (prepared, small) = result
-                yield _Seen(item, prepared, small, hashing.digests.pop(item.key))
+                item, (prepared, small, phash) = result
+                yield _Seen(item, prepared, small, phash, hashing.digests.pop(item.key))
 
     def _encode(
         self, seen: list[_Seen], embedder: Embedder, skipped: list[Skip]
@@ -390,6 +400,7 @@ class Sync:
             sizes=[item.size for item in items],
             mtimes=[item.mtime for item in items],
             digests=[one.digest for one in pending.seen],
+            phashes=[one.phash for one in pending.seen],
             source=self.owner.name,
             root=self.owner.root,
         )
@@ -402,6 +413,7 @@ class _Seen:
     item: Item
     prepared: NDArray[np.uint8]
     thumbnail: bytes | None
+    phash: int
     digest: str
 
 

@@ -20,7 +20,9 @@ import lance
 
 from spherequant.errors import ConflictError, SpherequantError
 from spherequant.index.faults import reported
+from spherequant.index.keys import follow_keys
 from spherequant.index.leases import leased_versions
+from spherequant.index.replacing import oldest_fragment
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,9 +31,15 @@ logger = logging.getLogger(__name__)
 
 # Versions (one a commit, and one for each reservation of ids) that call for upkeep.
 VERSIONS_BETWEEN = 64
+# Items written since the last upkeep that call for another: each look-up of a key reads their keys.
+ITEMS_BETWEEN = 16_384
 # A fragment is small below each of these sizes (rows); Lance's own default is the last.
 SIZE_CLASSES = (1_024, 16_384, 262_144, 1_048_576)
 CROWD = 16
+# Share of deleted rows from which on a fragment is written anew.
+_HOLES = 0.25
+# Rows in memory at once; with them their originals, megabytes each.
+_BATCH_ROWS = 256
 # Between choosing the latest version and taking its lease a reader is unprotected; versions
 # superseded less than this ago are left alone.
 GRACE_SECONDS = 30.0
@@ -46,11 +54,13 @@ class Upkeep:
         # Versions that the last upkeep here had to leave: too young, or held by a snapshot.
         self._left = 0
         self._wrote = False
+        self._items_since = 0
         self._thread: threading.Thread | None = None
 
-    def note_commit(self) -> None:
-        """Start the upkeep if it is due after a commit."""
+    def note_commit(self, items: int) -> None:
+        """Start the upkeep if it is due after a commit of so many items."""
         self._wrote = True
+        self._items_since += items
         self._start_if_due()
 
     def close(self) -> None:
@@ -65,8 +75,9 @@ class Upkeep:
             return
         versions = self._count_versions()
         self._left = min(self._left, versions)  # another process may have tidied
-        if versions - self._left < VERSIONS_BETWEEN:
+        if versions - self._left < VERSIONS_BETWEEN and self._items_since < ITEMS_BETWEEN:
             return
+        self._items_since = 0
         # Not a daemon: Lance must not be cut off in the middle when the interpreter ends.
         self._thread = threading.Thread(target=self._run, name="spherequant-upkeep")
         self._thread.start()
@@ -109,6 +120,7 @@ def tidy(items: Path, leases: Path, grace_seconds: float | None = None) -> None:
     grace = GRACE_SECONDS if grace_seconds is None else grace_seconds
     with reported(f"cannot tidy {items}"):
         dataset = lance.dataset(str(items))
+        follow_keys(dataset)
         compact(dataset)
         old = _superseded(dataset, time.time() - grace) - leased_versions(leases)
         if old:
@@ -116,18 +128,34 @@ def tidy(items: Path, leases: Path, grace_seconds: float | None = None) -> None:
 
 
 def compact(dataset: Any) -> None:
-    """Merge the fragments of the first size class that is crowded."""
+    """Merge the fragments of the first size class that is crowded, else drop what was deleted."""
     fragments = [fragment.metadata for fragment in dataset.get_fragments()]
     live = [f.physical_rows - (f.num_deletions or 0) for f in fragments]
-    holes = any(f.num_deletions and f.num_deletions * 4 > f.physical_rows for f in fragments)
+    oldest = oldest_fragment(dataset)
     for size in SIZE_CLASSES:
         if sum(rows < size for rows in live) >= CROWD:
-            dataset.optimize.compact_files(target_rows_per_fragment=size)
+            # Every write names the oldest fragment, and would beat a merge of it to the commit.
+            _merge(dataset, oldest, target_rows_per_fragment=size)
             return
+    holes = {f.id for f in fragments if f.num_deletions and f.num_deletions * 4 > f.physical_rows}
     if holes:
-        dataset.optimize.compact_files(
-            target_rows_per_fragment=SIZE_CLASSES[0], materialize_deletions_threshold=0.25
+        # Of the oldest one when the others have none: that merge is the one that writers beat.
+        spared = oldest if holes - {oldest} else None
+        _merge(
+            dataset,
+            spared,
+            target_rows_per_fragment=SIZE_CLASSES[0],
+            materialize_deletions_threshold=_HOLES,
         )
+
+
+def _merge(dataset: Any, *spared: int | None, **options: Any) -> None:
+    """Let Lance merge fragments as it plans to, all but some."""
+    dataset.optimize.compact_files(
+        batch_size=_BATCH_ROWS,
+        excluded_fragment_ids=[number for number in spared if number is not None],
+        **options,
+    )
 
 
 def _superseded(dataset: Any, before: float) -> set[int]:

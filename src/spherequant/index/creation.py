@@ -1,0 +1,105 @@
+"""A new, empty index: built beside its place and renamed, so that a killed one leaves no half."""
+
+from __future__ import annotations
+
+import glob
+import shutil
+import time
+import uuid
+from typing import TYPE_CHECKING
+
+import spherequant
+from spherequant.errors import InputError
+from spherequant.index import columns
+from spherequant.index.catalogue import create_catalogue
+from spherequant.index.faults import reported
+from spherequant.index.header import (
+    CODEBOOKS_FILE,
+    HEADER_FILE,
+    ITEMS_FOLDER,
+    LEASES_FOLDER,
+    MODEL_FOLDER,
+    Header,
+    file_sha256,
+)
+from spherequant.quantizer import Codebooks
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from spherequant.index.embedder import Embedder
+
+_ABANDONED_SECONDS = 3_600.0
+
+
+def create_folder(
+    folder: Path,
+    model: Embedder | Codebooks,
+    metadata_columns: Mapping[str, str],
+    *,
+    keep_vectors: bool,
+    thumbnails: bool,
+) -> None:
+    """Make an index; see ``Index.create``.
+
+    Raises:
+        InputError: something is already there.
+        ConfigError: a metadata column cannot be used.
+    """
+    names = columns.check_metadata_columns(metadata_columns)
+    if (folder / HEADER_FILE).exists():
+        raise InputError(f"{folder} is already an index: open it, or choose another folder.")
+    with reported(f"cannot create {folder}"):
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"{folder} exists and is not empty: choose another folder.")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _sweep_abandoned(folder)
+        partial = folder.with_name(f".{folder.name}.partial-{uuid.uuid4().hex[:12]}")
+        try:
+            partial.mkdir()
+            header = _store_model(partial / MODEL_FOLDER, model, names, keep_vectors, thumbnails)
+            create_catalogue(partial / ITEMS_FOLDER, columns.schema(header))
+            (partial / LEASES_FOLDER).mkdir()
+            header.write(partial)
+            partial.rename(folder)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def _store_model(
+    folder: Path,
+    model: Embedder | Codebooks,
+    metadata: dict[str, str],
+    keep_vectors: bool,
+    thumbnails: bool,
+) -> Header:
+    """Write the index's own copy of the model, and the header that describes it."""
+    if isinstance(model, Codebooks):
+        folder.mkdir()
+        model.save(folder / CODEBOOKS_FILE)
+        codebooks = model
+    else:
+        model.save(folder)
+        codebooks = model.codebooks
+    digest = file_sha256(folder / CODEBOOKS_FILE)
+    return Header(
+        fingerprint=digest if isinstance(model, Codebooks) else model.fingerprint,
+        codebooks_sha256=digest,
+        encoder="codebooks" if isinstance(model, Codebooks) else "model",
+        n_codebooks=codebooks.n_codebooks,
+        n_codewords=codebooks.n_codewords,
+        dim=codebooks.dim,
+        keep_vectors=bool(keep_vectors),
+        thumbnails=bool(thumbnails),
+        metadata=metadata,
+        created_by=f"spherequant {spherequant.__version__}",
+    )
+
+
+def _sweep_abandoned(folder: Path) -> None:
+    """Delete what creations of this index left behind that were killed long ago."""
+    for partial in folder.parent.glob(f".{glob.escape(folder.name)}.partial-*"):
+        if time.time() - partial.stat().st_mtime > _ABANDONED_SECONDS:
+            shutil.rmtree(partial, ignore_errors=True)

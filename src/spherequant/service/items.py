@@ -1,0 +1,279 @@
+"""``/v1/items``: items read, put, changed or deleted, one or many at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from spherequant.errors import InputError, SpherequantError
+from spherequant.service.bodies import JSON, MULTIPART, Body, reading
+from spherequant.service.context import (
+    IMAGE_FIELD,
+    KeyQuery,
+    Reader,
+    Service,
+    Writer,
+    described,
+)
+from spherequant.service.engine import plain_key
+from spherequant.service.problems import Problem, not_found, problem_of
+from spherequant.service.scanning import as_json
+from spherequant.service.schemas import (
+    MAX_LABEL,
+    MAX_LABELS,
+    Batch,
+    BatchPut,
+    BatchResponse,
+    Item,
+    ItemChange,
+    ItemVector,
+    Stored,
+)
+
+if TYPE_CHECKING:
+    from spherequant.index import StoredItem
+
+router = APIRouter(tags=["items"])
+
+# Items of one batch that are worked on at once.
+_TOGETHER = 32
+
+_PUT_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        MULTIPART: {
+            "schema": {
+                "type": "object",
+                "required": ["image"],
+                "additionalProperties": False,
+                "properties": {
+                    "image": IMAGE_FIELD,
+                    "labels": {
+                        "type": "array",
+                        "items": {"type": "string", "minLength": 1, "maxLength": MAX_LABEL},
+                        "maxItems": MAX_LABELS,
+                        "description": "One field for each label.",
+                        "examples": [["cat", "indoors"]],
+                    },
+                    "metadata": {
+                        "type": "string",
+                        "contentMediaType": JSON,
+                        "description": "A JSON object: values of the index's own columns.",
+                        "examples": ['{"year": 2019}'],
+                    },
+                },
+            }
+        },
+        JSON: {
+            "schema": {"$ref": "#/components/schemas/ItemVector"},
+            "examples": ItemVector.examples,
+        },
+    },
+}
+_CHANGE_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        JSON: {
+            "schema": {"$ref": "#/components/schemas/ItemChange"},
+            "examples": ItemChange.examples,
+        }
+    },
+}
+_BATCH_BODY: dict[str, Any] = {
+    "required": True,
+    "content": {
+        MULTIPART: {
+            "schema": {
+                "type": "object",
+                "required": ["items"],
+                "additionalProperties": False,
+                "properties": {
+                    "items": {
+                        "type": "string",
+                        "contentMediaType": JSON,
+                        "description": "A `Batch` as JSON.",
+                        "examples": ['{"put": [{"key": "a"}, {"key": "b", "labels": ["cat"]}]}'],
+                    },
+                    "image": {
+                        "type": "array",
+                        "items": IMAGE_FIELD,
+                        "description": "One file for each of `put`, in the same order.",
+                    },
+                },
+            }
+        },
+        JSON: {"schema": {"$ref": "#/components/schemas/Batch"}, "examples": Batch.examples},
+    },
+}
+
+
+@router.get(
+    "/v1/items",
+    response_model=Item,
+    summary="Read an item",
+    responses=described(401, 404, 422, 503),
+)
+async def read(service: Reader, key: KeyQuery) -> JSONResponse:
+    """Everything that is stored of an item, but its image."""
+    item = await service.within(service.engine.item(plain_key(key)))
+    return JSONResponse(item_as_json(item))
+
+
+@router.put(
+    "/v1/items",
+    response_model=Stored,
+    summary="Add or replace an item",
+    responses=described(400, 401, 403, 408, 409, 413, 415, 422, 503),
+    openapi_extra={"requestBody": _PUT_BODY},
+)
+async def put(request: Request, service: Writer, key: KeyQuery) -> JSONResponse:
+    """Add an item, or replace the one with this key, which keeps its id.
+
+    The answer comes when the item is durable; every search that begins then finds it. What is not
+    given again (labels, metadata) is gone. To send the same again is safe.
+    """
+    key = plain_key(key)
+    engine = service.engine
+    async with reading(request, service.settings, service.budget) as body:
+        if body.kind == MULTIPART:
+            sent = await body.upload()
+            write = engine.put_image(key, sent.image, sent.labels, sent.metadata)
+        elif body.kind == JSON:
+            item = await body.json(ItemVector)
+            write = engine.put_vector(key, engine.unit(item.vector), item.labels, item.metadata)
+        else:
+            raise Problem(415, f"Send an image as {MULTIPART}, or a vector as {JSON}.")
+        number = await service.within(write)
+    return JSONResponse({"id": number, "key": key})
+
+
+@router.patch(
+    "/v1/items",
+    response_model=Stored,
+    summary="Change labels or metadata of an item",
+    responses=described(400, 401, 403, 404, 408, 409, 413, 415, 422, 503),
+    openapi_extra={"requestBody": _CHANGE_BODY},
+)
+async def change(request: Request, service: Writer, key: KeyQuery) -> JSONResponse:
+    """Change what is known of an item; its image and code stay."""
+    key = plain_key(key)
+    async with reading(request, service.settings, service.budget) as body:
+        if body.kind != JSON:
+            raise Problem(415, f"Send what is to change as {JSON}.")
+        wanted = await body.json(ItemChange)
+    write = service.engine.update(key, wanted.labels, wanted.metadata)
+    return JSONResponse({"id": await service.within(write), "key": key})
+
+
+@router.delete(
+    "/v1/items",
+    status_code=204,
+    response_class=Response,
+    summary="Delete an item",
+    responses=described(401, 403, 404, 422, 503),
+)
+async def delete(service: Writer, key: KeyQuery) -> Response:
+    """Delete an item. The answer comes when that is durable.
+
+    An item whose file is still in a source comes back at that source's next `spherequant index`.
+    """
+    if not await service.within(service.engine.remove([plain_key(key)])):
+        raise not_found(key)
+    return Response(status_code=204)
+
+
+@router.post(
+    "/v1/items:batch",
+    response_model=BatchResponse,
+    response_model_exclude_none=True,
+    summary="Add, replace and delete many items",
+    responses=described(400, 401, 403, 408, 413, 415, 422, 503),
+    openapi_extra={"requestBody": _BATCH_BODY},
+)
+async def batch(request: Request, service: Writer) -> JSONResponse:
+    """Put items, then delete items; each has an outcome of its own.
+
+    An item that cannot be stored is refused and says why; the others are stored. The answer comes
+    when everything is durable.
+    """
+    async with reading(request, service.settings, service.budget) as body:
+        wanted, images = await _batch_of(service, body)
+        outcomes = await _put_all(service, wanted.put, images)
+    for key in map(plain_key, wanted.delete):
+        removed = await service.within(service.engine.remove([key]))
+        outcomes.append({"key": key, "status": "deleted" if removed else "missing"})
+    return JSONResponse({"results": outcomes})
+
+
+async def _batch_of(service: Service, body: Body) -> tuple[Batch, list[bytes | None]]:
+    """What a batch asks for, and the image of each item to put."""
+    if body.kind == MULTIPART:
+        wanted, files = await body.batch()
+    elif body.kind == JSON:
+        wanted, files = await body.json(Batch, service.settings.max_body_bytes), []
+    else:
+        raise Problem(415, f"Send images as {MULTIPART}, or vectors and deletions as {JSON}.")
+    keys = [item.key for item in wanted.put] + wanted.delete
+    if len(keys) > service.settings.max_batch:
+        raise Problem(422, f"A batch has at most {service.settings.max_batch} items.")
+    if len({plain_key(key) for key in keys}) < len(keys):
+        raise Problem(422, "A key comes twice in the batch.")
+    with_image = [item for item in wanted.put if item.vector is None]
+    if len(files) != len(with_image):
+        raise Problem(
+            422,
+            f"The batch puts {len(with_image)} items without a vector and has {len(files)} files "
+            "named 'image': send one for each, in the same order.",
+        )
+    left = iter(files)
+    return wanted, [next(left) if item.vector is None else None for item in wanted.put]
+
+
+async def _put_all(
+    service: Service, items: list[BatchPut], images: list[bytes | None]
+) -> list[dict[str, Any]]:
+    """The outcome of each item, some of them worked on at once: their commits are shared."""
+    together = asyncio.Semaphore(_TOGETHER)
+
+    async def one(item: BatchPut, image: bytes | None) -> dict[str, Any]:
+        async with together:
+            return await _put_one(service, item, image)
+
+    return list(await asyncio.gather(*map(one, items, images)))
+
+
+async def _put_one(service: Service, item: BatchPut, image: bytes | None) -> dict[str, Any]:
+    engine, key = service.engine, plain_key(item.key)
+    try:
+        if image is not None:
+            write = engine.put_image(key, image, item.labels, item.metadata)
+        else:
+            vector = engine.unit(item.vector or ())
+            write = engine.put_vector(key, vector, item.labels, item.metadata)
+        return {"key": key, "status": "stored", "id": await service.within(write)}
+    except Problem as problem:
+        return {"key": key, "status": "refused", "detail": problem.detail}
+    except SpherequantError as error:
+        if not isinstance(error, InputError):
+            raise
+        return {"key": key, "status": "refused", "detail": problem_of(error).detail}
+
+
+def item_as_json(item: StoredItem) -> dict[str, Any]:
+    """An item under the keys of ``schemas.Item``."""
+    return {
+        "id": item.id,
+        "key": item.key,
+        "labels": list(item.labels),
+        "metadata": {name: as_json(value) for name, value in item.metadata.items()},
+        "source": item.source,
+        "size": item.size,
+        "mtime": item.mtime,
+        "digest": item.digest,
+        "phash": None if item.phash is None else f"{item.phash:016x}",
+        "changed": item.changed.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "original": item.has_original,
+    }

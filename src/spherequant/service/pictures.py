@@ -1,0 +1,78 @@
+"""Thumbnails and originals, sent as what their bytes are and never as what they are called."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from fastapi import APIRouter, Request, Response
+
+from spherequant.images.decoding import HEAD_BYTES, sniff
+from spherequant.service.context import KeyQuery, Reader, described
+from spherequant.service.engine import plain_key
+from spherequant.service.problems import Problem
+
+router = APIRouter(tags=["pictures"])
+
+# Formats of pixels alone. Nothing that could hold a script is ever sent as what it is.
+_TYPES = {
+    "JPEG": "image/jpeg",
+    "PNG": "image/png",
+    "GIF": "image/gif",
+    "WEBP": "image/webp",
+    "AVIF": "image/avif",
+    "HEIF": "image/heif",
+    "TIFF": "image/tiff",
+    "BMP": "image/bmp",
+    "JPEG2000": "image/jp2",
+}
+_SHOWN = {"image/jpeg", "image/png", "image/gif", "image/webp", "image/avif", "image/bmp"}
+
+
+@router.get(
+    "/v1/thumbnail",
+    response_class=Response,
+    summary="The thumbnail of an item",
+    responses={
+        **described(401, 404, 422, 503),
+        200: {"description": "A JPEG.", "content": {"image/jpeg": {}}},
+        304: {"description": "Not changed since the ETag that was sent."},
+    },
+)
+async def thumbnail(request: Request, service: Reader, key: KeyQuery) -> Response:
+    """A JPEG of at most 160 x 160 pixels."""
+    data = await service.within(service.engine.thumbnail(plain_key(key)))
+    if data is None:
+        raise Problem(404, f"The item {key!r} has no thumbnail.")
+    return _sent(request, data)
+
+
+@router.get(
+    "/v1/original",
+    response_class=Response,
+    summary="The image file of an item",
+    responses={
+        **described(401, 404, 422, 503),
+        200: {
+            "description": "The file's bytes; formats that browsers do not show, as attachment.",
+            "content": {kind: {} for kind in _TYPES.values()},
+        },
+        304: {"description": "Not changed since the ETag that was sent."},
+    },
+)
+async def original(request: Request, service: Reader, key: KeyQuery) -> Response:
+    """The bytes that were put, or the file in the item's own source while it is unchanged."""
+    return _sent(request, await service.within(service.engine.original(plain_key(key))))
+
+
+def _sent(request: Request, data: bytes) -> Response:
+    """Bytes as the image that they are, or not at all if the client has them."""
+    kind = _TYPES.get(sniff(data[:HEAD_BYTES]) or "")
+    if kind is None:
+        raise Problem(404, "What is kept of this item is no image that can be shown.")
+    tag = f'"{sha256(data).hexdigest()[:32]}"'
+    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+    if kind not in _SHOWN:
+        headers["Content-Disposition"] = "attachment"
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(data, media_type=kind, headers=headers)
