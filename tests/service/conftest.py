@@ -118,11 +118,23 @@ def serving():
 
 
 @pytest.fixture(scope="session")
-def shared(made, tmp_path_factory):
+def serve_copy(made, tmp_path_factory):
+    """Start a service over a copy of the index that outlives one test."""
+
+    @contextmanager
+    def start(**settings):
+        copy = shutil.copytree(made.folder, tmp_path_factory.mktemp("copy") / "index")
+        with Served(copy, Settings(port=0, **settings)).running() as served:
+            yield served
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def shared(serve_copy):
     """One service for all tests that leave it as it was."""
-    copy = shutil.copytree(made.folder, tmp_path_factory.mktemp("shared") / "index")
-    settings = Settings(port=0, max_k=100, max_offset=500, max_where=500, max_pixels=1_000_000)
-    with Served(copy, settings).running() as served:
+    bounds = {"max_k": 100, "max_offset": 500, "max_where": 500, "max_pixels": 1_000_000}
+    with serve_copy(**bounds, max_image_bytes=2 << 20) as served:
         yield served
 
 

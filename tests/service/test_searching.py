@@ -108,12 +108,10 @@ def test_parameters_out_of_bounds(client, problem, parameters, where):
         {"keys": "a"},
         {"vector": [1.0] * 7},
         {"vector": [0.0] * 8},
-        {"vector": [1e39] * 8},
         {"vector": ["x"] * 8},
         {"vector": []},
         {"vector": [1.0] * 5_000},
         [],
-        None,
         "text",
     ],
 )
@@ -151,7 +149,9 @@ def test_reranking_needs_kept_vectors(client, problem):
     assert "keeps no vectors" in problem(response, 422)["detail"]
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "image/png", "application/x-www-form-urlencoded", ""])
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "image/png", "application/x-www-form-urlencoded", ""]
+)
 def test_another_media_type(client, problem, kind):
     response = client.post("/v1/search", content=b"key=a", headers={"content-type": kind})
     problem(response, 415)

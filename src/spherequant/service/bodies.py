@@ -8,23 +8,20 @@ all requests together: nothing is written to a temporary file.
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
+from spherequant.service.forms import FormReader, Part, form_problem, too_large
 from spherequant.service.problems import Problem, busy, unusable
 from spherequant.service.schemas import LABELS, MAX_LABELS, METADATA, Batch, MetadataValue
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from starlette.requests import Request
 
@@ -35,27 +32,22 @@ MULTIPART = "multipart/form-data"
 JSON = "application/json"
 # Slower than this over the whole body, after the time to stall, is no honest client.
 _LEAST_BYTES_PER_SECOND = 4_096
-_LARGEST_FIELD = 65_536
-
+_LARGEST_TEXT = 65_536
 _LARGEST_JSON = 1 << 20
+# Boundaries and headers of the parts.
+_FORM_OVERHEAD = 65_536
 
 SchemaT = TypeVar("SchemaT", bound=BaseModel)
 ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
+class SentItem:
     """An encoded image that was sent, with what is known of it."""
 
     image: bytes
     labels: list[str]
     metadata: dict[str, MetadataValue]
-
-
-class _InMemory(MultiPartParser):
-    """Starlette's parser, whose files never move to the disk."""
-
-    spool_max_size = sys.maxsize
 
 
 class Budget:
@@ -101,32 +93,23 @@ class Body:
         Raises:
             Problem: the form holds something else, or is malformed, too large or too slow.
         """
-        upload = await self.upload(())
-        return upload.image
+        parts = await self._form({"image": 1}, _LARGEST_TEXT)
+        return _only_image(parts)
 
-    async def upload(self, fields: Sequence[str] = ("labels", "metadata")) -> Upload:
-        """An image with what is known of it.
-
-        Args:
-            fields: which of ``labels`` and ``metadata`` the form may hold.
+    async def item(self) -> SentItem:
+        """A form that holds an image with its labels and metadata.
 
         Raises:
             Problem: the form holds something else, or is malformed, too large or too slow.
         """
-        form = await self.form(files=1, fields=MAX_LABELS + 1)
-        unknown = set(form) - {"image", *fields}
-        if unknown:
-            raise _form_problem(min(unknown), "is not known here")
-        images = await _files(form, "image", self.settings.max_image_bytes)
-        if len(images) != 1:
-            raise _form_problem("image", "is missing")
-        metadata = _texts(form, "metadata")
-        if len(metadata) > 1:
-            raise _form_problem("metadata", "comes more than once")
-        return Upload(
-            images[0],
-            parsed(LABELS.validate_python, _texts(form, "labels"), "form.labels"),
-            parsed(METADATA.validate_json, metadata[0], "form.metadata") if metadata else {},
+        fields = {"image": 1, "labels": MAX_LABELS, "metadata": 1}
+        parts = await self._form(fields, _LARGEST_TEXT)
+        texts = [part.text() for part in parts if part.name == "metadata"]
+        labels = [part.text() for part in parts if part.name == "labels"]
+        return SentItem(
+            _only_image(parts),
+            parsed(LABELS.validate_python, labels, "form.labels"),
+            parsed(METADATA.validate_json, texts[0], "form.metadata") if texts else {},
         )
 
     async def batch(self) -> tuple[Batch, list[bytes]]:
@@ -135,38 +118,11 @@ class Body:
         Raises:
             Problem: the form holds something else, or is malformed, too large or too slow.
         """
-        form = await self.form(files=self.settings.max_batch, fields=1, longest=_LARGEST_JSON)
-        unknown = set(form) - {"image", "items"}
-        if unknown:
-            raise _form_problem(min(unknown), "is not known here")
-        items = _texts(form, "items")
-        if len(items) != 1:
-            raise _form_problem("items", "is missing")
-        images = await _files(form, "image", self.settings.max_image_bytes)
-        return parsed(Batch.model_validate_json, items[0], "form.items"), images
-
-    async def form(self, *, files: int, fields: int, longest: int = _LARGEST_FIELD) -> FormData:
-        """A multipart form.
-
-        Raises:
-            Problem: it is malformed, too large or too slow.
-        """
-        limit = self.settings.max_image_bytes * files + 2 * longest
-        limit = min(limit, self.settings.max_body_bytes)
-        parser = _InMemory(
-            self.request.headers,
-            self._pieces(limit),
-            max_files=files,
-            max_fields=fields,
-            max_part_size=longest,
-        )
-        try:
-            return await parser.parse()
-        except (MultiPartException, HTTPException, KeyError, ValueError, LookupError):
-            raise Problem(
-                400,
-                "The multipart body is malformed or cut off, or has too many or too long fields.",
-            ) from None
+        parts = await self._form({"items": 1, "image": self.settings.max_batch}, _LARGEST_JSON)
+        texts = [part.text() for part in parts if part.name == "items"]
+        if not texts:
+            raise form_problem("items", "is missing")
+        return parsed(Batch.model_validate_json, texts[0], "form.items"), _images(parts)
 
     async def json(self, schema: type[SchemaT], limit: int = _LARGEST_JSON) -> SchemaT:
         """A JSON body that fits a schema.
@@ -177,32 +133,46 @@ class Body:
         data = b"".join([piece async for piece in self._pieces(limit)])
         return parsed(schema.model_validate_json, data, "body")
 
+    async def _form(self, fields: Mapping[str, int], longest_text: int) -> list[Part]:
+        bounds = self.settings
+        reader = FormReader(
+            self.request.headers.get("content-type", ""),
+            fields,
+            max_file_bytes=bounds.max_image_bytes,
+            max_text_bytes=longest_text,
+        )
+        most = bounds.max_image_bytes * fields["image"] + longest_text + _FORM_OVERHEAD
+        async for piece in self._pieces(min(most, bounds.max_body_bytes)):
+            reader.feed(piece)
+        return reader.end()
+
     async def _pieces(self, limit: int) -> AsyncIterator[bytes]:
         """The body piece by piece; the bound is judged before a piece is kept."""
         declared = self.request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         started, size = time.monotonic(), 0
         stream = self.request.stream().__aiter__()
-        while True:
-            try:
-                async with asyncio.timeout(self.settings.stall_seconds):
-                    piece = await anext(stream, None)
-            except TimeoutError:
-                raise Problem(408, "The request came too slowly.") from None
-            except ClientDisconnect:
-                raise Problem(400, "The request was cut off.") from None
-            if piece is None:
-                return
+        while piece := await self._next_piece(stream):
             size += len(piece)
             if size > limit:
-                raise _too_large(limit)
+                raise too_large(limit)
             late = time.monotonic() - started - self.settings.stall_seconds
             if late > 0 and size < late * _LEAST_BYTES_PER_SECOND:
-                raise Problem(408, "The request came too slowly.")
+                raise _too_slow()
             self.budget.take(len(piece))
             self.held += len(piece)
             yield piece
+
+    async def _next_piece(self, stream: AsyncIterator[bytes]) -> bytes:
+        """The next bytes of the body, none at its end."""
+        try:
+            async with asyncio.timeout(self.settings.stall_seconds):
+                return await anext(stream, b"")
+        except TimeoutError:
+            raise _too_slow() from None
+        except ClientDisconnect:
+            raise Problem(400, "The request was cut off.") from None
 
 
 @asynccontextmanager
@@ -231,39 +201,20 @@ def parsed(validate: Callable[[Any], ResultT], value: object, where: str) -> Res
         raise unusable(found) from None
 
 
-def _too_large(limit: int) -> Problem:
-    return Problem(413, f"The upload is too large: at most {limit / (1 << 20):g} MiB are taken.")
+def _images(parts: list[Part]) -> list[bytes]:
+    """The files of the field ``image``, in their order."""
+    images = [part for part in parts if part.name == "image"]
+    if not all(part.is_file for part in images):
+        raise form_problem("image", "is a file, with a filename")
+    return [bytes(part.data) for part in images]
 
 
-async def _files(form: FormData, name: str, limit: int) -> list[bytes]:
-    """The bytes of the files of that name, in their order.
-
-    Raises:
-        Problem: one of them is no file, or too large.
-    """
-    found = []
-    for value in form.getlist(name):
-        if not isinstance(value, UploadFile):
-            raise _form_problem(name, "is a file, with a filename")
-        data: bytes = await value.read()
-        if len(data) > limit:
-            raise _too_large(limit)
-        found.append(data)
-    return found
+def _only_image(parts: list[Part]) -> bytes:
+    images = _images(parts)
+    if not images:
+        raise form_problem("image", "is missing")
+    return images[0]
 
 
-def _texts(form: FormData, name: str) -> list[str]:
-    """The fields of that name.
-
-    Raises:
-        Problem: one of them is a file.
-    """
-    values = form.getlist(name)
-    if any(isinstance(value, UploadFile) for value in values):
-        raise _form_problem(name, "is a text, without a filename")
-    return [str(value) for value in values]
-
-
-def _form_problem(name: str, what: str) -> Problem:
-    where = f"form.{name}"
-    return Problem(422, f"{where} {what}.", errors=[{"where": where, "what": what}])
+def _too_slow() -> Problem:
+    return Problem(408, "The request came too slowly.")

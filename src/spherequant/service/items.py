@@ -139,7 +139,7 @@ async def put(request: Request, service: Writer, key: KeyQuery) -> JSONResponse:
     engine = service.engine
     async with reading(request, service.settings, service.budget) as body:
         if body.kind == MULTIPART:
-            sent = await body.upload()
+            sent = await body.item()
             write = engine.put_image(key, sent.image, sent.labels, sent.metadata)
         elif body.kind == JSON:
             item = await body.json(ItemVector)
