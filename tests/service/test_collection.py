@@ -1,4 +1,4 @@
-"""What the index holds: labels, columns, size, recent changes, duplicates; other writers' commits."""
+"""What the index holds: labels, columns, size, changes, duplicates; other writers' commits."""
 
 import subprocess
 import sys
@@ -72,8 +72,11 @@ def test_the_collection(client, served):
 def test_duplicates(client, problem):
     told = client.get("/v1/duplicates", params={"max_distance": 0, "where": "source is null"})
     groups = told.json()["groups"]
-    assert [sorted(member["key"] for member in group) for group in groups] == [["a", "b", "c"]]
-    assert len({member["digest"] for member in groups[0]}) == 1
+    assert [sorted(member["key"] for member in group["members"]) for group in groups] == [
+        ["a", "b", "c"]
+    ]
+    assert len({member["digest"] for member in groups[0]["members"]}) == 1
+    assert groups[0]["size"] == 3
     near = client.get("/v1/items/duplicates", params={"key": "a", "max_distance": 0}).json()
     assert near["results"] == [
         {"key": "b", "distance": 0, "exact": True},

@@ -142,21 +142,28 @@ class Body:
             max_text_bytes=longest_text,
         )
         most = bounds.max_image_bytes * fields["image"] + longest_text + _FORM_OVERHEAD
-        async for piece in self._pieces(min(most, bounds.max_body_bytes)):
+        told = bounds.max_image_bytes if fields["image"] == 1 else bounds.max_body_bytes
+        async for piece in self._pieces(min(most, bounds.max_body_bytes), told):
             reader.feed(piece)
         return reader.end()
 
-    async def _pieces(self, limit: int) -> AsyncIterator[bytes]:
-        """The body piece by piece; the bound is judged before a piece is kept."""
+    async def _pieces(self, limit: int, told: int | None = None) -> AsyncIterator[bytes]:
+        """The body piece by piece; the bound is judged before a piece is kept.
+
+        Args:
+            limit: most bytes.
+            told: the bound that is told of; that of an image is below that of its form.
+        """
+        refusal = too_large(told or limit)
         declared = self.request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > limit:
-            raise too_large(limit)
+            raise refusal
         started, size = time.monotonic(), 0
         stream = self.request.stream().__aiter__()
         while piece := await self._next_piece(stream):
             size += len(piece)
             if size > limit:
-                raise too_large(limit)
+                raise refusal
             late = time.monotonic() - started - self.settings.stall_seconds
             if late > 0 and size < late * _LEAST_BYTES_PER_SECOND:
                 raise _too_slow()

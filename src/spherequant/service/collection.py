@@ -16,6 +16,7 @@ from spherequant.service.schemas import (
     Collection,
     Column,
     Columns,
+    DuplicateGroup,
     DuplicateMember,
     Duplicates,
     Item,
@@ -132,19 +133,25 @@ async def duplicates(
     """Groups by a perceptual hash, the largest first. Takes seconds for a million items."""
     where = service.checked(where)
 
-    def group(searcher: Searcher) -> Duplicates:
+    def find(searcher: Searcher) -> Duplicates:
         found = searcher.duplicate_groups(max_distance=max_distance, limit=limit, where=where)
         return Duplicates(
             groups=[
-                [DuplicateMember(key=member.key, digest=member.digest) for member in members]
-                for members in found.groups
+                DuplicateGroup(
+                    size=group.size,
+                    members=[
+                        DuplicateMember(key=member.key, digest=member.digest)
+                        for member in group.members
+                    ],
+                )
+                for group in found.groups
             ],
             total=found.total,
             items=found.items,
         )
 
     question = ("duplicates", max_distance, limit, where)
-    return await service.within(service.engine.count(question, group))
+    return await service.within(service.engine.count(question, find))
 
 
 @router.get(

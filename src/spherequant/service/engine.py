@@ -320,7 +320,7 @@ class Engine:
         return found
 
     def _read(self, batch: Sequence[str]) -> list[bytes]:
-        return [self._searcher.original(key) for key in batch]
+        return [self.index.original(key) for key in batch]
 
     # Writes
 

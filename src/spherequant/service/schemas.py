@@ -274,10 +274,17 @@ class DuplicateMember(_Schema):
     digest: str | None = Field(description="The same for files that are the same to the byte.")
 
 
+class DuplicateGroup(_Schema):
+    """Items that look alike."""
+
+    size: int = Field(description="How many they are.", examples=[2])
+    members: list[DuplicateMember] = Field(description="The first of them.")
+
+
 class Duplicates(_Schema):
     """Groups of items that look alike, the largest first."""
 
-    groups: list[list[DuplicateMember]]
+    groups: list[DuplicateGroup]
     total: int = Field(description="Groups in the index.", examples=[3])
     items: int = Field(description="Items in all groups.", examples=[7])
 

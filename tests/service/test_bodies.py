@@ -1,0 +1,246 @@
+"""Hostile uploads: too large, too slow, cut off, bombs; refused, and the service well after."""
+
+import io
+import socket
+import struct
+import time
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+BOUNDARY = "xxBOUNDARYxx"
+KIND = f"multipart/form-data; boundary={BOUNDARY}"
+
+
+def form(data, name="image", *, end=True, disposition=None):
+    disposition = disposition or f'form-data; name="{name}"; filename="x.png"'
+    head = f"--{BOUNDARY}\r\nContent-Disposition: {disposition}\r\n\r\n".encode()
+    return head + data + (f"\r\n--{BOUNDARY}--\r\n".encode() if end else b"")
+
+
+def post(client, content, kind=KIND, **headers):
+    return client.post("/v1/search", content=content, headers={"content-type": kind} | headers)
+
+
+@pytest.fixture(autouse=True)
+def _well_after(shared, client, png):
+    """Whatever a test sent, the service answers, and holds nothing."""
+    yield
+    response = post(client, form(png()))
+    assert response.status_code == 200, response.text
+    assert shared.metric("spherequant_upload_bytes") == 0
+    assert shared.engine._room.taken == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status"),
+    [
+        (b"", KIND, 400),
+        (b"nonsense", KIND, 400),
+        (form(b"x"), "multipart/form-data", 400),
+        (form(b"x"), "multipart/form-data; boundary=", 400),
+        (form(b"x"), f"multipart/form-data; boundary={'b' * 5_000}", 400),
+        (form(b"x"), "multipart/form-data; boundary=other", 400),
+        (form(b"x", disposition='form-data; filename="x"'), KIND, 400),
+        (form(b"x", disposition='attachment; name="image"; filename="x"'), KIND, 400),
+        (form(b"x", disposition="form-data" + "; a=b" * 10_000), KIND, 400),
+        (form(b"x", "image\udcff".encode("utf-8", "surrogateescape").decode("latin-1")), KIND, 422),
+        (form(b"x", "other"), KIND, 422),
+        (form(b"x", end=False), KIND, 400),
+        (form(b"x")[:-10], KIND, 400),
+        (f"--{BOUNDARY}--\r\n".encode(), KIND, 422),
+        (form(b"x", disposition='form-data; name="image"'), KIND, 422),
+        (form(b"x")[:-12] + b"\r\n--" + form(b"y")[2:], KIND, 422),
+    ],
+)
+def test_malformed_forms(client, problem, body, kind, status):
+    problem(post(client, body, kind), status)
+
+
+def test_an_upload_cut_off_at_any_byte_is_never_an_image(client, png):
+    body = form(png())
+    for cut in range(0, len(body) - 4, 97):
+        assert post(client, body[:cut]).status_code in (400, 422)
+
+
+def test_too_large_by_its_length_and_while_it_comes(client, problem):
+    data = bytes(3 << 20)
+    told = problem(post(client, form(data)), 413)
+    assert told["detail"] == "The upload is too large: at most 2 MiB are taken."
+
+    def pieces():
+        yield form(b"", end=False)
+        for _ in range(48):
+            yield bytes(65_536)
+
+    problem(post(client, pieces()), 413)  # chunked: no length is declared
+
+
+def png_of(width, height, data=b""):
+    """A PNG that claims a size; its pixels are ``data`` unpacked."""
+
+    def chunk(kind, body):
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def test_a_decompression_bomb_is_refused_by_its_size(client, problem):
+    bomb = png_of(50_000, 50_000, zlib.compress(bytes(1 << 20)))
+    told = problem(post(client, form(bomb)), 413)
+    assert told["detail"] == "The image has 50000 x 50000 pixels; at most 1,000,000 are taken."
+
+
+def test_a_picture_that_unpacks_to_more_than_it_claims(client, problem):
+    bomb = png_of(4, 4, zlib.compress(bytes(200 << 20), 9))
+    started = time.monotonic()
+    assert post(client, form(bomb)).status_code in (200, 422)  # what is too much is not unpacked
+    assert time.monotonic() - started < 20
+
+
+def test_text_in_a_picture_may_not_unpack_to_much(client):
+    text = b"Comment\0\0" + zlib.compress(bytes(64 << 20), 9)
+    out = io.BytesIO()
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(out, "PNG")
+    data = out.getvalue()
+    chunk = struct.pack(">I", len(text)) + b"zTXt" + text
+    chunk += struct.pack(">I", zlib.crc32(b"zTXt" + text))
+    assert post(client, form(data[:33] + chunk + data[33:])).status_code in (200, 422)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\0" * 100,
+        b"GIF89a" + b"\xff" * 20,
+        b"\xff\xd8\xff\xe0" + b"\0" * 50,
+        b"II*\0" + b"\xff" * 100,
+        b"RIFF\xff\xff\xff\xffWEBPVP8 " + b"\xff" * 50,
+        b"\0\0\0\x20ftypavif" + b"\0" * 50,
+        b"BM" + b"\xff" * 60,
+        b"P6 99999 99999 255\n",
+        b"qoif" + b"\xff" * 20,
+    ],
+)
+def test_bytes_that_only_begin_like_an_image(client, problem, data):
+    response = post(client, form(data))
+    told = problem(response, 413 if response.status_code == 413 else 422)
+    assert told["detail"].startswith(("The image cannot be used: ", "The image has "))
+    assert "PIL" not in told["detail"]
+    assert "(" not in told["detail"]
+
+
+def test_a_truncated_image_is_refused(client, problem, png):
+    for kind in ("PNG", "JPEG", "GIF", "WEBP"):
+        data = png(5, side=64, kind=kind)
+        problem(post(client, form(data[: len(data) // 2])), 422)
+
+
+def send(served, *pieces, pause=0.0):
+    """Send bytes by hand; what comes back until the connection ends or nothing comes."""
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as sock:
+        for piece in pieces:
+            sock.sendall(piece)
+            time.sleep(pause)
+        sock.settimeout(30)
+        got = b""
+        while piece := sock.recv(65_536):
+            got += piece
+        return got
+
+
+def head(path="/v1/search", length=1_000, method="POST"):
+    return (
+        f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {KIND}\r\n"
+        f"Content-Length: {length}\r\n\r\n"
+    ).encode()
+
+
+@pytest.fixture(scope="module")
+def impatient(serve_copy):
+    with serve_copy(stall_seconds=0.5) as served:
+        yield served
+
+
+def test_a_client_that_stops_sending_is_let_go(impatient):
+    assert send(impatient, head() + b"--").startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_client_that_sends_a_trickle_is_let_go(impatient):
+    started = time.monotonic()
+    got = b""
+    with socket.create_connection(("127.0.0.1", impatient.port), timeout=30) as sock:
+        sock.sendall(head(length=100_000) + form(b"", end=False))
+        sock.settimeout(0.1)
+        while not got and time.monotonic() - started < 20:
+            sock.sendall(b"x")
+            try:
+                got = sock.recv(1_000)
+            except TimeoutError:
+                continue
+    assert got.startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /health HT", b"GET /health HTTP/1.1\r\nHost: lo"])
+def test_a_head_that_never_ends_is_let_go(impatient, sent):
+    started = time.monotonic()
+    assert send(impatient, sent) == b""
+    assert time.monotonic() - started < 20
+
+
+def test_a_second_head_that_never_ends_is_let_go(impatient):
+    whole = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    got = send(impatient, whole, b"GET /hea", pause=0.2)
+    assert got.count(b"HTTP/1.1 200 OK") == 1
+
+
+def test_a_client_that_goes_away_leaves_nothing_behind(shared, eventually):
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", shared.port)) as sock:
+            sock.sendall(head() + b"--" + bytes(500))
+    eventually(lambda: shared.metric("spherequant_upload_bytes") == 0)
+
+
+def test_a_refused_body_is_not_read_for_ever(shared):
+    """The client goes on sending; it sees the answer, then the end."""
+    got = b""
+    started = time.monotonic()
+    with socket.create_connection(("127.0.0.1", shared.port), timeout=30) as sock:
+        sock.sendall(head(length=1 << 40))
+        sock.settimeout(0.05)
+        try:
+            while time.monotonic() - started < 30:
+                sock.sendall(bytes(65_536))
+                try:
+                    got += sock.recv(65_536)
+                except TimeoutError:
+                    continue
+        except OSError:
+            pass
+    assert got.startswith(b"HTTP/1.1 413 ")
+    assert time.monotonic() - started < 25
+
+
+def test_bodies_in_memory_are_bounded_together(serving, folder, png, problem):
+    served = serving(folder, max_upload_bytes=100_000, stall_seconds=20.0)
+    with served.client() as client:
+        with socket.create_connection(("127.0.0.1", served.port)) as sock:
+            sock.sendall(head(length=99_000) + form(bytes(90_000), end=False))
+            deadline = time.monotonic() + 30
+            while served.metric("spherequant_upload_bytes") < 90_000:
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            response = post(client, form(bytes(20_000)))
+            problem(response, 503)
+            assert response.headers["retry-after"] == "1"
+        deadline = time.monotonic() + 30
+        while served.metric("spherequant_upload_bytes"):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert post(client, form(png())).status_code == 200
