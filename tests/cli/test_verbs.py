@@ -8,7 +8,7 @@ import pytest
 from spherequant import __version__
 from spherequant.cli.verbs import DEBUG
 
-VERBS = ("train", "index", "search", "evaluate", "export", "info", "doctor", "bench")
+VERBS = ("train", "index", "search", "serve", "evaluate", "export", "info", "doctor", "bench")
 
 
 def test_help_names_the_verbs_and_how_to_begin(spherequant):
@@ -37,7 +37,16 @@ def test_help_loads_nothing_heavy(process):
     assert "Usage:" in out
     loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in err.splitlines()}
     assert "typer" in loaded
-    assert not loaded & {"torch", "lance", "numpy", "faiss", "sklearn", "PIL", "matplotlib"}
+    assert not loaded & {
+        "torch",
+        "lance",
+        "numpy",
+        "faiss",
+        "sklearn",
+        "PIL",
+        "matplotlib",
+        "fastapi",
+    }
 
 
 @pytest.mark.parametrize("arguments", [("nonsense",), ("--nonsense",), ("search",)])

@@ -5,11 +5,12 @@ import subprocess
 import sys
 import threading
 
+import lance
 import numpy as np
 import pytest
 from PIL import Image
 
-from spherequant.errors import DuplicateKeyError, InputError
+from spherequant.errors import DuplicateKeyError, FormatError, InputError, UnknownKeyError
 from spherequant.index import Index
 
 
@@ -371,6 +372,111 @@ def test_pictures_to_search_with_are_taken_one_by_one(photo_index, picture, embe
             yield picture(number)
 
     assert photo_index.search(images=pictures(), k=1).ids.shape == (5, 1)
+
+
+def test_vectors_of_images_are_not_made_again(photo_index, embedder, picture):
+    images = [picture(i) for i in range(3)]
+    vectors = embedder.embed(images)
+    embedder.embedded = 0
+    photo_index.add(["a", "b", "c"], images=images, vectors=vectors)
+    assert embedder.embedded == 0
+    photo_index.add(["d"], images=[picture(1)])
+    given, made = photo_index.get(["b", "d"])
+    assert given.code.tolist() == made.code.tolist()
+    assert given.phash == made.phash
+    thumbnails = photo_index.thumbnails([given.id, made.id])
+    assert thumbnails[given.id] == thumbnails[made.id] is not None
+    with pytest.raises(InputError, match="vectors: 2 given for 3 keys"):
+        photo_index.add(["a", "b", "c"], images=images, vectors=vectors[:2])
+    with pytest.raises(InputError, match="images: 2 given for 3 keys"):
+        photo_index.add(["a", "b", "c"], images=images[:2], vectors=vectors)
+
+
+def test_a_batch_given_twice_changes_nothing_but_the_time(index, unit_rows):
+    keys = [f"k{i}" for i in range(20)]
+    ids = index.add(keys, vectors=unit_rows(20))
+    before = index.get(keys)
+    assert index.add(keys, vectors=unit_rows(20)).tolist() == ids.tolist()
+    for old, new in zip(before, index.get(keys), strict=True):
+        assert new.changed > old.changed
+        assert (new.id, new.code.tolist()) == (old.id, old.code.tolist())
+    assert len(index) == 20
+
+
+def test_labels_and_metadata_change_alone(tmp_path, embedder, picture):
+    columns = {"year": "int64", "place": "string"}
+    with Index.create(
+        tmp_path / "i", embedder, metadata_columns=columns, keep_vectors=True
+    ) as index:
+        index.add(
+            ["a", "b"],
+            images=[picture(1), picture(2)],
+            originals=[b"file", None],
+            labels=["x", "y"],
+            metadata=[{"year": 1, "place": "Rome"}, None],
+        )
+        before = index.get(["a", "b"])
+        vector = index.searcher.rows([0], ["vector", "thumbnail"])
+        assert index.update(["a"], metadata=[{"year": 2}]).tolist() == [0]
+        assert index.update(["a", "b"], labels=[("z", "w"), ()]).tolist() == [0, 1]
+        a, b = index.get(["a", "b"])
+        assert (a.labels, a.metadata) == (("z", "w"), {"year": 2, "place": "Rome"})
+        assert (b.labels, b.metadata) == ((), {"year": None, "place": None})
+        assert a.changed > before[0].changed
+        assert (a.digest, a.phash, a.size) == (before[0].digest, before[0].phash, 4)
+        assert index.searcher.rows([0], ["vector", "thumbnail"]) == vector
+        assert index.original("a") == b"file"
+        index.update(["a"], metadata=[{"place": None}])
+        assert index.get(["a"])[0].metadata == {"year": 2, "place": None}
+        assert [item.key for item in index.latest()] == ["a", "b"]
+        for arguments, reason in (
+            ({}, "needs labels or metadata"),
+            ({"labels": []}, "0 given for 1"),
+            ({"metadata": [{"nope": 1}]}, "no column here"),
+            ({"metadata": [{"year": "x"}]}, "does not fit"),
+        ):
+            with pytest.raises(InputError, match=reason):
+                index.update(["a"], **arguments)
+        with pytest.raises(DuplicateKeyError, match="one call of update"):
+            index.update(["a", "a"], labels=["x", "x"])
+        assert index.update([], labels=[]).tolist() == []
+
+
+def test_unknown_and_foreign_keys_are_not_updated(photo_index, tmp_path, write_pictures, picture):
+    write_pictures(tmp_path / "p", {"a.png": 1})
+    photo_index.sync(tmp_path / "p")
+    photo_index.add(["mine"], images=[picture(2)])
+    with pytest.raises(UnknownKeyError, match="'none' and 1 more") as caught:
+        photo_index.update(["mine", "none", "nil"], labels=["x", "x", "x"])
+    assert caught.value.keys == ["none", "nil"]
+    with pytest.raises(DuplicateKeyError, match="belongs to source 'p'"):
+        photo_index.update(["mine", "a.png"], labels=["x", "x"])
+    assert photo_index.get(["mine"])[0].labels == ()
+
+
+def test_the_latest_come_first(index, unit_rows):
+    index.add(["a", "b", "c"], vectors=unit_rows(3), labels=["x", "y", "x"])
+    index.add(["d"], vectors=unit_rows(1))
+    index.update(["b"], labels=["x"])
+    assert [item.key for item in index.latest()] == ["b", "d", "c", "a"]
+    assert [item.key for item in index.latest(2, where="array_has(labels, 'x')")] == ["b", "c"]
+    assert index.latest()[0].changed.utcoffset().total_seconds() == 0
+    with pytest.raises(InputError, match="n is a whole number"):
+        index.latest(0)
+
+
+def test_the_footprint_says_what_is_taken(photo_index, picture):
+    photo_index.add(["a"], images=[picture(1)], originals=[b"x" * 1000])
+    taken = photo_index.footprint()
+    assert (taken.items, taken.bytes_per_item, taken.bytes_originals) == (1, 3, 1000)
+    assert taken.bytes_disk > taken.bytes_thumbnails > 0
+    assert taken.bytes_memory == photo_index.searcher.memory_bytes
+
+
+def test_an_index_without_the_columns_of_today_says_what_to_do(index):
+    lance.dataset(str(index.folder / "items.lance")).drop_columns(["phash", "changed"])
+    with Index.open(index.folder) as old, pytest.raises(FormatError, match="make it anew"):
+        len(old)
 
 
 def test_thumbnails_can_be_left_out(tmp_path, embedder, picture):

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import numpy as np
+import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from spherequant.index import Index, upkeep
+from spherequant.errors import UnknownKeyError
+from spherequant.index import Index, keys, upkeep
 from spherequant.index.upkeep import tidy
 from spherequant.quantizer import Codebooks
 
@@ -48,6 +50,22 @@ class Machine(RuleBasedStateMachine):
                 assert row_id not in self.used
                 self.used.add(row_id)
             self.model[key] = (row_id, one, labels, n)
+
+    @rule(keys=KEYS, labels=st.none() | LABELS, n=st.none() | st.integers(-3, 3))
+    def update(self, keys, labels, n):
+        arguments = {
+            "labels": None if labels is None else [labels] * len(keys),
+            "metadata": [{"n": n}] * len(keys),
+        }
+        if not self.model.keys() >= set(keys):
+            with pytest.raises(UnknownKeyError):
+                self.index.update(keys, **arguments)
+            return
+        ids = self.index.update(keys, **arguments)
+        assert ids.tolist() == [self.model[key][0] for key in keys]
+        for key in keys:
+            row_id, code, before, _ = self.model[key]
+            self.model[key] = (row_id, code, before if labels is None else labels, n)
 
     @rule(keys=KEYS)
     def remove(self, keys):
@@ -92,6 +110,20 @@ class Machine(RuleBasedStateMachine):
         tidy(self.folder / "items.lance", self.folder / "leases", grace_seconds=0)
         self.index.refresh()
 
+    @rule()
+    def count(self):
+        values = [n for *_, n in self.model.values()]
+        found = self.index.counts(["n"])["n"]
+        assert dict(found.values) == {n: values.count(n) for n in set(values) - {None}}
+        assert found.empty == values.count(None)
+
+    @rule(n=st.integers(1, 4))
+    def ask_for_the_latest(self, n):
+        latest = self.index.latest(n)
+        assert len(latest) == min(n, len(self.model))
+        every = {item.key: item.changed for item in self.index.get(list(self.model))}
+        assert [item.changed for item in latest] == sorted(every.values(), reverse=True)[:n]
+
     @invariant()
     def holds_what_the_dict_holds(self):
         assert len(self.index) == len(self.model)
@@ -109,6 +141,7 @@ class Machine(RuleBasedStateMachine):
 
 def test_the_index_behaves_like_a_dict(monkeypatch):
     monkeypatch.setattr(upkeep, "CROWD", 2)
+    monkeypatch.setattr(keys, "_READ_FOR_ONE", 0)  # through the index, however small
     monkeypatch.setattr("spherequant.index.commits.WAIT_SECONDS", 0.0)
     case = Machine.TestCase
     case.settings = settings(max_examples=12, stateful_step_count=20, deadline=None)

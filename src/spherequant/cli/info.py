@@ -83,7 +83,7 @@ def _index_facts(path: Path) -> dict[str, Any]:
             "bytes_per_item": header.n_codebooks,
             "dim": header.dim,
             "bytes_memory": searcher.memory_bytes,
-            "bytes_thumbnails": searcher.stored_bytes("thumbnail"),
+            "bytes_thumbnails": searcher.thumbnail_bytes,
             "bytes_disk": bytes_on_disk(path),
             "keep_vectors": header.keep_vectors,
             "thumbnails": header.thumbnails,

@@ -3,7 +3,7 @@
 # Annotations are read by typer when the program runs: no `from __future__ import annotations`.
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -46,17 +46,22 @@ def serve(  # noqa: PLR0913 - one parameter for each option of the shell
     ] = None,
     max_pixels: MaxPixelsOption = None,
     max_megabytes: MaxMegabytesOption = None,
+    no_originals: Annotated[
+        bool,
+        typer.Option("--no-originals", help="Keep no files of the images that are put."),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Log no requests.")] = False,
 ) -> None:
     """Serve an index: search by image over HTTP, and a page to do it with.
 
-    Others than this machine can only reach it with --host, which needs API keys.
+    Other machines reach it only with --host, which needs API keys. Ctrl-C ends it, once requests
+    under way are answered.
     """
     from spherequant.service.access import READ_VARIABLE, WRITE_VARIABLE, load_keys
     from spherequant.service.server import serve as run
     from spherequant.service.settings import MEGABYTE, Settings
 
-    given = {}
+    given: dict[str, Any] = {}
     if max_pixels is not None:
         given["max_pixels"] = max_pixels
     if max_megabytes is not None:
@@ -67,6 +72,7 @@ def serve(  # noqa: PLR0913 - one parameter for each option of the shell
         read_keys=load_keys(READ_VARIABLE, read_keys),
         write_keys=load_keys(WRITE_VARIABLE, write_keys),
         allowed_hosts=tuple(allowed_hosts or ()),
+        keep_originals=not no_originals,
         **given,
     )
     logging.basicConfig(

@@ -238,10 +238,12 @@ class Catalogue:
                 rows[key] |= values
             changed.update(dict.fromkeys(write.keys))
             outcomes.append(np.array([rows[key]["id"] for key in write.keys], np.int64))
-        places = [n for n, key in enumerate(found["key"].to_pylist()) if key in changed]
-        gone = found["_rowaddr"].to_numpy()[places]
-        stored = [rows[key] for key in found["key"].take(places).to_pylist()]
-        if stored:
+        if changed:
+            addresses = dict(
+                zip(found["key"].to_pylist(), found["_rowaddr"].to_pylist(), strict=True)
+            )
+            gone = np.array([addresses[key] for key in changed], np.uint64)
+            stored = [rows[key] for key in changed]
             self._replace(planned_on, _rewritten(planned_on, stored, gone), gone)
         return outcomes
 

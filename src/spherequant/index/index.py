@@ -479,8 +479,8 @@ class Index:
             bytes_per_item=self.header.n_codebooks,
             bytes_memory=searcher.memory_bytes,
             bytes_disk=bytes_disk,
-            bytes_thumbnails=searcher.stored_bytes("thumbnail"),
-            bytes_originals=searcher.stored_bytes("original"),
+            bytes_thumbnails=searcher.thumbnail_bytes,
+            bytes_originals=searcher.original_bytes,
         )
 
     def sync(

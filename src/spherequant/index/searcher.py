@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from spherequant.errors import FormatError, InputError, UnknownKeyError
@@ -437,12 +438,23 @@ class Searcher:
             for batch in self._dataset.to_batches(columns=list(names), batch_size=_SCAN_ROWS):
                 yield from batch.to_pylist()
 
-    def stored_bytes(self, name: str) -> int:
-        """Bytes that a column takes on disk, those of removed items not yet cleaned included."""
+    @property
+    def thumbnail_bytes(self) -> int:
+        """Bytes that thumbnails take on disk, those of removed items not yet cleaned included."""
+        if not self.header.thumbnails:
+            return 0
         with reported("cannot read the statistics of the index"):
             sizes = {f.id: f.bytes_on_disk for f in self._dataset.stats.data_stats().fields}
             numbers = {f.name(): f.id() for f in self._dataset.lance_schema.fields()}
-        return int(sizes.get(numbers.get(name, -1), 0))
+        return int(sizes.get(numbers["thumbnail"], 0))
+
+    @property
+    def original_bytes(self) -> int:
+        """Bytes of all originals that are kept."""
+        sizes = (
+            pc.struct_field(some["original"], "size") for some in self._scan(["original"], None)
+        )
+        return sum(pc.sum(size, min_count=0).as_py() for size in sizes)
 
     @property
     def _item_columns(self) -> list[str]:

@@ -1,0 +1,43 @@
+"""Schemas: a client can have them without the server."""
+
+import subprocess
+import sys
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from spherequant.service import schemas
+
+
+def test_they_load_nothing_of_the_server():
+    code = (
+        "import sys, spherequant.service.schemas; "
+        "print(sorted({'fastapi', 'starlette', 'uvicorn', 'torch', 'lance', 'numpy'} "
+        "& set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        kind
+        for kind in vars(schemas).values()
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and hasattr(kind, "examples")
+    ],
+)
+def test_examples_fit_their_schema(schema):
+    for example in schema.examples.values():
+        schema.model_validate(example["value"])
+
+
+@pytest.mark.parametrize("value", [True, [1], {"a": 1}, float("nan"), 10**400])
+def test_metadata_values_that_are_none(value):
+    with pytest.raises(ValidationError):
+        schemas.METADATA.validate_python({"x": value})
+
+
+@pytest.mark.parametrize("value", [None, 0, -(2**63), 2**63 - 1, 1.5, "", "text"])
+def test_metadata_values(value):
+    assert schemas.METADATA.validate_python({"x": value}) == {"x": value}
