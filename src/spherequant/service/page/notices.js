@@ -100,7 +100,7 @@ export function nothingFound(state, search, go) {
           `below the least score of ${format.score(state.minScore)}.`,
       ],
       [
-        { text: "Drop the least score", act: () => go({ ...state, minScore: null }) },
+        { text: "Remove the least score", act: () => go({ ...state, minScore: null }) },
         ...(filtered ? [clear] : []),
       ],
     );
