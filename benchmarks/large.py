@@ -185,6 +185,7 @@ def _batches(header: Header, codes_NM: NDArray[np.uint8]) -> Iterator[pa.RecordB
             "code": pa.FixedSizeListArray.from_arrays(
                 pa.array(codes.reshape(-1)), header.n_codebooks
             ),
+            "changed": pa.array(np.zeros(len(codes), np.int64)).cast(schema.field("changed").type),
             "labels": pa.array([[]], schema.field("labels").type).take(
                 pa.array(np.zeros(len(codes), np.int64))
             ),

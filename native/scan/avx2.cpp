@@ -40,13 +40,14 @@ inline std::uint64_t not_full(__m256i sums) {
 
 // The candidates of a block for each of Q queries.
 template <std::size_t Entries, std::size_t Q>
-inline void candidates(const std::uint8_t* block, std::size_t m, const std::uint8_t* const* tables,
+inline void candidates(const std::uint8_t* block, std::size_t sifted,
+                       const std::uint8_t* const* tables, std::uint8_t start,
                        std::uint64_t (&lanes)[Q]) {
   for (std::size_t q = 0; q < Q; ++q) lanes[q] = 0;
   for (std::size_t half = 0; half < kBlock; half += kLanes) {
     __m256i sums[Q];
-    for (std::size_t q = 0; q < Q; ++q) sums[q] = _mm256_setzero_si256();
-    for (std::size_t j = 0; j < m; ++j) {
+    for (std::size_t q = 0; q < Q; ++q) sums[q] = _mm256_set1_epi8(static_cast<char>(start));
+    for (std::size_t j = 0; j < sifted; ++j) {
       add_entries<Entries, Q>(block + j * kBlock + half, tables, j * Entries, sums);
     }
     for (std::size_t q = 0; q < Q; ++q) lanes[q] |= not_full(sums[q]) << half;
@@ -54,27 +55,30 @@ inline void candidates(const std::uint8_t* block, std::size_t m, const std::uint
 }
 
 template <std::size_t Entries>
-std::uint64_t of_one(const std::uint8_t* block, std::size_t m, const std::uint8_t* tables) {
+std::uint64_t of_one(const std::uint8_t* block, std::size_t sifted, const std::uint8_t* tables,
+                     std::uint8_t start) {
   std::uint64_t lanes[1];
-  candidates<Entries, 1>(block, m, &tables, lanes);
+  candidates<Entries, 1>(block, sifted, &tables, start, lanes);
   return lanes[0];
 }
 
 template <std::size_t Q>
-void scan(const Blocks& blocks, const std::uint8_t* const* tables, std::uint64_t* const* lanes) {
-  for (std::size_t b = 0; b < blocks.count; ++b) {
+void scan(const Run& run, const std::uint8_t* const* tables, std::uint64_t* const* lanes) {
+  const Blocks blocks = run.blocks;
+  for (std::size_t b = 0; b < run.count; ++b) {
     std::uint64_t found[Q];
-    candidates<kGroups, Q>(blocks.first + b * blocks.m * kBlock, blocks.m, tables, found);
+    const std::uint8_t* const block = blocks.first + b * blocks.lines * kBlock;
+    candidates<kGroups, Q>(block, blocks.sifted, tables, run.start, found);
     for (std::size_t q = 0; q < Q; ++q) lanes[q][b] = found[q];
   }
 }
 
 // In pairs: more queries would need more registers than there are.
-void groups(const Blocks& blocks, const std::uint8_t* const* tables, std::size_t n_queries,
+void groups(const Run& run, const std::uint8_t* const* tables, std::size_t n_queries,
             std::uint64_t* const* lanes) {
   std::size_t q = 0;
-  for (; q + 1 < n_queries; q += 2) scan<2>(blocks, tables + q, lanes + q);
-  if (q < n_queries) scan<1>(blocks, tables + q, lanes + q);
+  for (; q + 1 < n_queries; q += 2) scan<2>(run, tables + q, lanes + q);
+  if (q < n_queries) scan<1>(run, tables + q, lanes + q);
 }
 
 }  // namespace

@@ -43,11 +43,12 @@ inline void add_entries(const std::uint8_t* at, const std::uint8_t* const* table
 
 // The candidates of a block for each of Q queries.
 template <std::size_t Entries, std::size_t Q>
-inline void candidates(const std::uint8_t* block, std::size_t m, const std::uint8_t* const* tables,
+inline void candidates(const std::uint8_t* block, std::size_t sifted,
+                       const std::uint8_t* const* tables, std::uint8_t start,
                        std::uint64_t (&lanes)[Q]) {
   __m512i sums[Q];
-  for (std::size_t q = 0; q < Q; ++q) sums[q] = _mm512_setzero_si512();
-  for (std::size_t j = 0; j < m; ++j) {
+  for (std::size_t q = 0; q < Q; ++q) sums[q] = _mm512_set1_epi8(static_cast<char>(start));
+  for (std::size_t j = 0; j < sifted; ++j) {
     add_entries<Entries, Q>(block + j * kBlock, tables, j * Entries, sums);
   }
   for (std::size_t q = 0; q < Q; ++q) {
@@ -56,28 +57,31 @@ inline void candidates(const std::uint8_t* block, std::size_t m, const std::uint
 }
 
 template <std::size_t Entries>
-std::uint64_t of_one(const std::uint8_t* block, std::size_t m, const std::uint8_t* tables) {
+std::uint64_t of_one(const std::uint8_t* block, std::size_t sifted, const std::uint8_t* tables,
+                     std::uint8_t start) {
   std::uint64_t lanes[1];
-  candidates<Entries, 1>(block, m, &tables, lanes);
+  candidates<Entries, 1>(block, sifted, &tables, start, lanes);
   return lanes[0];
 }
 
 template <std::size_t Q>
-void scan(const Blocks& blocks, const std::uint8_t* const* tables, std::uint64_t* const* lanes) {
-  for (std::size_t b = 0; b < blocks.count; ++b) {
+void scan(const Run& run, const std::uint8_t* const* tables, std::uint64_t* const* lanes) {
+  const Blocks blocks = run.blocks;
+  for (std::size_t b = 0; b < run.count; ++b) {
     std::uint64_t found[Q];
-    candidates<kGroups, Q>(blocks.first + b * blocks.m * kBlock, blocks.m, tables, found);
+    const std::uint8_t* const block = blocks.first + b * blocks.lines * kBlock;
+    candidates<kGroups, Q>(block, blocks.sifted, tables, run.start, found);
     for (std::size_t q = 0; q < Q; ++q) lanes[q][b] = found[q];
   }
 }
 
-void groups(const Blocks& blocks, const std::uint8_t* const* tables, std::size_t n_queries,
+void groups(const Run& run, const std::uint8_t* const* tables, std::size_t n_queries,
             std::uint64_t* const* lanes) {
   switch (n_queries) {
-    case 1: return scan<1>(blocks, tables, lanes);
-    case 2: return scan<2>(blocks, tables, lanes);
-    case 3: return scan<3>(blocks, tables, lanes);
-    default: return scan<4>(blocks, tables, lanes);
+    case 1: return scan<1>(run, tables, lanes);
+    case 2: return scan<2>(run, tables, lanes);
+    case 3: return scan<3>(run, tables, lanes);
+    default: return scan<4>(run, tables, lanes);
   }
 }
 

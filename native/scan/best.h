@@ -41,6 +41,7 @@ class Best {
   // Forgets the items, but not that there are k which score `threshold()`.
   void restart() {
     found_.clear();
+    kept_ = 0;
     bar_.id = kLast;
   }
 
@@ -56,25 +57,28 @@ class Best {
     return found_;
   }
 
-  // Brings the threshold up to date: at least k items are known to reach it.
+  // Brings the threshold about up to date: at least k items are known to reach it.
   void settle() {
-    if (found_.size() >= k_) drop();
+    if (found_.size() > kept_ && found_.size() >= k_ + kept_ / kFew) drop();
   }
 
  private:
   static constexpr std::int64_t kLast = std::numeric_limits<std::int64_t>::max();
   static constexpr std::size_t kCompany = 32;
+  static constexpr std::size_t kFew = 16;  // a share of newcomers below one in so many moves little
 
   void drop() {
     std::nth_element(found_.begin(), found_.begin() + static_cast<std::ptrdiff_t>(k_ - 1),
                      found_.end(), better);
     found_.resize(k_);
+    kept_ = k_;
     if (better(found_.back(), bar_)) bar_ = found_.back();
   }
 
   std::size_t k_;
   Found bar_;
   std::vector<Found> found_;
+  std::size_t kept_ = 0;  // by the last drop
 };
 
 }  // namespace spherequant

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <limits>
 #include <queue>
+#include <utility>
 #include <vector>
 
 namespace spherequant {
@@ -19,16 +20,16 @@ struct Bucket {
 };
 
 // What things take, in nanoseconds on one machine; only their proportions matter. A bucket has to be
-// found, and its blocks are fetched from where memory did not foresee and sifted by pairs. In a flat
-// scan a block is sifted by groups, and is read once for all queries.
+// found, and its blocks' own lines are fetched from where memory did not foresee and sifted by pairs.
+// In a flat scan a block is sifted by groups, and is read once for all queries.
 struct Times {
   double bucket = 8.0;
   double bucket_block;  // a block of a bucket
   double flat_block;    // a block in a flat scan, for one of many queries
   double read_block;    // and for all of them together
 
-  Times(const ByteScan& scan, std::size_t m)
-      : bucket_block(4.0 + static_cast<double>(m) * (2.0 + 2.0 * scan.look_up_time)),
+  Times(const ByteScan& scan, std::size_t m, std::size_t sifted)
+      : bucket_block(4.0 + static_cast<double>(sifted) * (2.0 + 2.0 * scan.look_up_time)),
         flat_block(static_cast<double>(m) * (0.4 + scan.look_up_time)),
         read_block(static_cast<double>(m) * 2.2) {}
 
@@ -156,38 +157,55 @@ class Visit {
   Visit(Query& query, const Part& part, const ByteScan* scan, Scratch& scratch)
       : query_(query), part_(part), scan_(scan), scratch_(scratch) {}
 
-  void add(std::size_t begin, std::size_t end) {
-    const std::size_t first = begin / kBlock;
-    const std::size_t count = (end - 1) / kBlock - first + 1;
-    query_.visited += end - begin;
+  void add(const Bucket& bucket) {
+    const std::size_t first = bucket.begin / kBlock;
+    const std::size_t count = (bucket.end - 1) / kBlock - first + 1;
+    query_.visited += bucket.end - bucket.begin;
     if (count >= kLargeBucket) {
-      scan_large(begin, end);
+      scan_large(bucket);
       return;
     }
     Candidates* const gathered = scratch_.gathered.data() + size_;
     const std::size_t added = allowed_lanes(part_, first, count, nullptr, gathered);
-    for (std::size_t i = 0; i < added; ++i) {
-      gathered[i].block += first;
-      prefetch(gathered[i].block);
-    }
-    size_ += clip(gathered, added, begin, end);
+    place(gathered, added, first, query_.start(deficit(bucket)));
+    for (std::size_t i = 0; i < added; ++i) prefetch(gathered[i].block);
+    size_ += clip(gathered, added, bucket);
     if (size_ + kLargeBucket > scratch_.gathered.size()) flush();
   }
 
   // Searches what was gathered.
   void flush() {
-    query_.search(part_, 0, scratch_.gathered.data(), size_);
+    query_.search(part_, 0, part_.layout->own_lines(), scratch_.gathered.data(), size_);
     size_ = 0;
   }
 
  private:
+  // What the codewords that the items of a bucket share cost.
+  double deficit(const Bucket& bucket) const {
+    const std::size_t k = part_.layout->n_codewords();
+    const BucketBooks books = part_.layout->books();
+    const float* best = query_.extremes().best;
+    return (double{best[books.first]} - query_.lut()[books.first * k + bucket.first_codeword]) +
+           (double{best[books.second]} - query_.lut()[books.second * k + bucket.second_codeword]);
+  }
+
+  // Blocks that were counted from `first` on are counted from the first of all.
+  static void place(Candidates* found, std::size_t size, std::size_t first, std::uint8_t start) {
+    for (std::size_t i = 0; i < size; ++i) {
+      found[i].block += static_cast<std::uint32_t>(first);
+      found[i].start = start;
+    }
+  }
+
   // Takes the lanes off that belong to other buckets. Returns how many blocks are left.
-  static std::size_t clip(Candidates* found, std::size_t size, std::size_t begin, std::size_t end) {
+  static std::size_t clip(Candidates* found, std::size_t size, const Bucket& bucket) {
     if (size == 0) return 0;
-    if (found[0].block == begin / kBlock) found[0].lanes &= ~std::uint64_t{0} << begin % kBlock;
-    Candidates& last = found[size - 1];
-    if (last.block == (end - 1) / kBlock) {
-      last.lanes &= ~std::uint64_t{0} >> (kBlock - 1 - (end - 1) % kBlock);
+    const std::size_t last = bucket.end - 1;
+    if (found[0].block == bucket.begin / kBlock) {
+      found[0].lanes &= ~std::uint64_t{0} << bucket.begin % kBlock;
+    }
+    if (found[size - 1].block == last / kBlock) {
+      found[size - 1].lanes &= ~std::uint64_t{0} >> (kBlock - 1 - last % kBlock);
     }
     return size;
   }
@@ -196,32 +214,40 @@ class Visit {
   void prefetch(std::size_t b) const {
     const Layout& layout = *part_.layout;
     const std::uint8_t* block = layout.block(b);
-    for (std::size_t j = 0; j < layout.n_codebooks(); ++j) {
+    for (std::size_t j = 0; j < layout.own_lines(); ++j) {
       __builtin_prefetch(block + j * kBlock, 0, 2);
     }
   }
 
-  void scan_large(std::size_t begin, std::size_t end) {
+  // While nothing is known that items must reach, the runs are short and double.
+  void scan_large(const Bucket& bucket) {
     const Layout& layout = *part_.layout;
     const std::size_t m = layout.n_codebooks();
-    const std::size_t behind = (end - 1) / kBlock + 1;
+    const std::size_t most = chunk_blocks(m);
+    const std::size_t sifted = layout.own_lines();
+    const std::size_t behind = (bucket.end - 1) / kBlock + 1;
+    const double cost = deficit(bucket);
     Candidates* const found = scratch_.found.data();
-    for (std::size_t b = begin / kBlock; b < behind; b += chunk_blocks(m)) {
-      const std::size_t count = std::min(chunk_blocks(m), behind - b);
+    std::size_t run = query_.best.threshold() == kNoThreshold ? 2 : most;
+    for (std::size_t b = bucket.begin / kBlock; b < behind;
+         b += std::exchange(run, std::min(most, 2 * run))) {
+      const std::size_t count = std::min(run, behind - b);
       const Query::Reach reach = query_.prepare();
       if (reach == Query::Reach::kNothing) return;
+      const std::uint8_t start = query_.start(cost);
       std::size_t size;
       if (reach == Query::Reach::kCandidates && query_.groups_pay()) {
         const std::uint8_t* const tables = query_.groups();
         std::uint64_t* const lanes = scratch_.lanes[0].data();
-        scan_->groups({layout.block(b), count, m, true}, &tables, 1, &lanes);
+        scan_->groups({{layout.block(b), m, sifted}, count, start, true}, &tables, 1, &lanes);
         size = allowed_lanes(part_, b, count, lanes, found);
         query_.note_groups(count, size);
       } else {
         size = allowed_lanes(part_, b, count, nullptr, found);
       }
-      for (std::size_t i = 0; i < size; ++i) found[i].block += b;
-      query_.search(part_, 0, found, clip(found, size, begin, end));
+      place(found, size, b, start);
+      query_.search(part_, 0, sifted, found, clip(found, size, bucket));
+      query_.best.settle();
     }
   }
 
@@ -267,7 +293,7 @@ bool search_buckets(Query& query, const Part& part, const SearchOptions& options
   const Layout& layout = *part.layout;
   if (!query.bounded() || options.scan == nullptr) return false;
   query.enter(layout);
-  const Times times(*options.scan, layout.n_codebooks());
+  const Times times(*options.scan, layout.n_codebooks(), layout.own_lines());
   const double limit = options.route == Route::kBuckets ? std::numeric_limits<double>::infinity()
                                                         : times.flat(layout, company);
   const Best before = query.best;
@@ -280,7 +306,7 @@ bool search_buckets(Query& query, const Part& part, const SearchOptions& options
   while (seen < wanted && order.next(bucket)) {
     if (bucket.bound < query.best.threshold()) return true;
     if (bucket.begin == bucket.end) continue;
-    visit.add(bucket.begin, bucket.end);
+    visit.add(bucket);
     visit.flush();
     query.best.settle();
     seen += bucket.end - bucket.begin;
@@ -296,7 +322,7 @@ bool search_buckets(Query& query, const Part& part, const SearchOptions& options
     return false;
   }
   order.rest([&] { return query.best.threshold(); },
-             [&](const Bucket& b) { visit.add(b.begin, b.end); });
+             [&](const Bucket& b) { visit.add(b); });
   visit.flush();
   return true;
 }

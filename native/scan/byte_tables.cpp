@@ -66,20 +66,28 @@ double largest_deficit(const TableExtremes& extremes, std::size_t m, float thres
   return extremes.best_sum - static_cast<double>(threshold) + rounding;
 }
 
-void ByteTables::fill(const float* lut, const TableExtremes& extremes, double largest,
-                      bool differences) {
+void ByteTables::fill(const float* lut, const TableExtremes& extremes, const std::uint8_t* lines,
+                      double largest, bool differences) {
+  largest_ = largest;
+  factor_ = largest > kSmallestDeficit ? 254.0 / largest * kRoundDown : 0.0;
   std::uint8_t* const exact = lines_[0].byte;
   std::uint8_t* const pairs = exact + m_ * kExact;
   std::uint8_t* const groups = pairs + m_ * kPairs;
   for (std::size_t j = 0; j < m_; ++j) {
-    fill_exact(lut + j * kExact, extremes.best[j], largest, exact + j * kExact);
-    fill_least(exact + j * kExact, pairs + j * kPairs, kPairs);
-    fill_least(pairs + j * kPairs, groups + j * kGroups, kGroups);
+    const std::size_t line = lines[j];
+    fill_exact(lut + j * kExact, extremes.best[j], largest, exact + line * kExact);
+    fill_least(exact + line * kExact, pairs + line * kPairs, kPairs);
+    fill_least(pairs + line * kPairs, groups + line * kGroups, kGroups);
   }
   if (!differences) return;
   differ(exact, m_ * kExact, kExact);
   differ(pairs, m_ * kPairs, kPairs);
   differ(groups, m_ * kGroups, kGroups);
+}
+
+std::uint8_t ByteTables::start(double deficit) const {
+  if (factor_ == 0.0) return deficit <= largest_ ? 0 : 255;
+  return static_cast<std::uint8_t>(std::min(255.0, deficit * factor_));
 }
 
 }  // namespace spherequant

@@ -27,7 +27,7 @@ TableExtremes extremes_of(const float* lut_MK, std::size_t m, std::size_t k);
 //   T = best_sum - threshold + (M + 1) * 2^-23 * magnitude.
 double largest_deficit(const TableExtremes& extremes, std::size_t m, float threshold);
 
-// The tables of one query for M codebooks, of all three sizes.
+// The tables of one query for M codebooks, of all three sizes, in the order of the lines.
 class ByteTables {
  public:
   explicit ByteTables(std::size_t m) : m_(m), lines_(m * (kExact + kPairs + kGroups) / kLineSize) {}
@@ -38,8 +38,17 @@ class ByteTables {
   // is no more than each of them. If T is too small to divide by, an entry is 0 where d <= T and 255
   // elsewhere, which holds for every T.
   //
-  // lut[M, 256] by stored numbers, -inf where a number is no codeword's.
-  void fill(const float* lut, const TableExtremes& extremes, double largest, bool differences);
+  // lut[M, 256] by stored numbers, -inf where a number is no codeword's; lines[M]: the line of each
+  // codebook in a block.
+  void fill(const float* lut, const TableExtremes& extremes, const std::uint8_t* lines,
+            double largest, bool differences);
+
+  // What a sum may begin with in place of the entries of some codebooks, where an item's deficits in
+  // these add up to `deficit`: floor(deficit * 254 / T), the quotient rounded down, at most 255. It is
+  // no more than their part of sum_m d_m * 254 / T, as each other entry is no more than its own, so
+  // that a total deficit of at most T still adds up to at most 254; too small a T is treated as above.
+  // It stays a lower bound once the tables are filled for a smaller T. They must have been filled.
+  std::uint8_t start(double deficit) const;
 
   const std::uint8_t* exact() const { return lines_[0].byte; }
   const std::uint8_t* pairs() const { return exact() + m_ * kExact; }
@@ -52,6 +61,8 @@ class ByteTables {
   };
   std::size_t m_;
   std::vector<Line> lines_;
+  double largest_ = 0.0;  // T
+  double factor_ = 0.0;   // 254 / T, rounded down; 0 where T is too small to divide by
 };
 
 }  // namespace spherequant

@@ -18,19 +18,19 @@ bool sampled(const Layout& layout) { return layout.n_blocks() >= kSampleBlocks *
 
 // Up to kQueriesAtOnce queries whose tables of groups are ready.
 void scan_together(std::span<Query* const> queries, const Part& part, const ByteScan* scan,
-                   const Blocks& blocks, std::size_t first, Scratch& scratch) {
+                   const Run& run, std::size_t first, Scratch& scratch) {
   const std::uint8_t* tables[kQueriesAtOnce] = {};
   std::uint64_t* lanes[kQueriesAtOnce] = {};
   for (std::size_t q = 0; q < queries.size(); ++q) {
     tables[q] = queries[q]->groups();
     lanes[q] = scratch.lanes[q].data();
   }
-  scan->groups(blocks, tables, queries.size(), lanes);
+  scan->groups(run, tables, queries.size(), lanes);
   Candidates* found = scratch.found.data();
   for (std::size_t q = 0; q < queries.size(); ++q) {
-    const std::size_t size = allowed_lanes(part, first, blocks.count, lanes[q], found);
-    queries[q]->note_groups(blocks.count, size);
-    queries[q]->search(part, first, found, size);
+    const std::size_t size = allowed_lanes(part, first, run.count, lanes[q], found);
+    queries[q]->note_groups(run.count, size);
+    queries[q]->search(part, first, run.blocks.sifted, found, size);
   }
 }
 
@@ -38,7 +38,8 @@ void scan_together(std::span<Query* const> queries, const Part& part, const Byte
 // memory, the others from a cache.
 void scan_run(std::span<Query* const> queries, const Part& part, const ByteScan* scan,
               std::size_t first, std::size_t count, Scratch& scratch) {
-  Blocks blocks{part.layout->block(first), count, part.layout->n_codebooks(), true};
+  const std::size_t m = part.layout->n_codebooks();
+  Run run{{part.layout->block(first), m, m}, count, 0, true};
   Query* together[kQueriesAtOnce];
   std::size_t size = 0;
   for (Query* query : queries) {
@@ -48,15 +49,15 @@ void scan_run(std::span<Query* const> queries, const Part& part, const ByteScan*
     if (reach == Query::Reach::kCandidates && query->groups_pay()) {
       together[size++] = query;
       if (size < kQueriesAtOnce) continue;
-      scan_together({together, size}, part, scan, blocks, first, scratch);
+      scan_together({together, size}, part, scan, run, first, scratch);
       size = 0;
     } else {
       Candidates* found = scratch.found.data();
-      query->search(part, first, found, allowed_lanes(part, first, count, nullptr, found));
+      query->search(part, first, m, found, allowed_lanes(part, first, count, nullptr, found));
     }
-    blocks.cold = false;
+    run.cold = false;
   }
-  if (size > 0) scan_together({together, size}, part, scan, blocks, first, scratch);
+  if (size > 0) scan_together({together, size}, part, scan, run, first, scratch);
 }
 
 // Finds a threshold that k items are known to reach, from blocks spread over the layout. Items may
@@ -68,9 +69,9 @@ void sample(Query& query, const Part& part, Scratch& scratch) {
   for (std::size_t done = 0, run = 2; done < kSampleBlocks; done += run, run = done) {
     for (std::size_t i = 0; i < run; ++i) {
       allowed_lanes(part, (done + i) * stride, 1, nullptr, found + i);
-      found[i].block = (done + i) * stride;
+      found[i].block = static_cast<std::uint32_t>((done + i) * stride);
     }
-    query.search(part, 0, found, run);
+    query.search(part, 0, part.layout->n_codebooks(), found, run);
     query.best.settle();
   }
   kept.raise(query.best.threshold());

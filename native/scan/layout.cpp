@@ -47,11 +47,25 @@ Layout::Layout(std::size_t n, std::size_t m, std::size_t k, const Numbering& num
       codes_((n + kBlock - 1) / kBlock * m * kBlock) {
   // Lanes behind the last item hold number 0, and are masked wherever candidates are read.
   if (n % kBlock != 0) std::memset(codes_.data() + n / kBlock * m * kBlock, 0, m * kBlock);
-  if (books == nullptr) return;
-  books_ = *books;
-  row_ = books->first == books->second ? 1 : k;
-  starts_.assign(k * row_ + 1, 0);
-  order_.resize(n);
+  if (books != nullptr) {
+    books_ = *books;
+    row_ = books->first == books->second ? 1 : k;
+    starts_.assign(k * row_ + 1, 0);
+    order_.resize(n);
+  }
+  arrange_lines();
+}
+
+void Layout::arrange_lines() {
+  const auto of_buckets = [&](std::size_t j) {
+    return bucketed() && (j == books_.first || j == books_.second);
+  };
+  for (std::size_t j = 0; j < m_; ++j) own_lines_ += !of_buckets(j);
+  std::size_t own = 0;
+  std::size_t shared = own_lines_;
+  for (std::size_t j = 0; j < m_; ++j) {
+    lines_[j] = static_cast<std::uint8_t>(of_buckets(j) ? shared++ : own++);
+  }
 }
 
 std::size_t Layout::memory_bytes() const {
@@ -62,7 +76,7 @@ void Layout::read(std::uint8_t* codes_NM) const {
   for (std::size_t slot = 0; slot < n_; ++slot) {
     const std::uint8_t* code = block(slot / kBlock) + slot % kBlock;
     std::uint8_t* to = codes_NM + position(slot) * m_;
-    for (std::size_t j = 0; j < m_; ++j) to[j] = numbering_.codeword(j, code[j * kBlock]);
+    for (std::size_t j = 0; j < m_; ++j) to[j] = numbering_.codeword(j, code[lines_[j] * kBlock]);
   }
 }
 
@@ -91,7 +105,9 @@ std::unique_ptr<Layout> Layout::subset(const std::uint64_t* by_slot) const {
   for (std::size_t i = 0; i < slots.size(); ++i) {
     const std::uint8_t* from = block(slots[i] / kBlock) + slots[i] % kBlock;
     std::uint8_t* to = result->codes_.data() + i / kBlock * m_ * kBlock + i % kBlock;
-    for (std::size_t j = 0; j < m_; ++j) to[j * kBlock] = from[j * kBlock];
+    for (std::size_t j = 0; j < m_; ++j) {
+      to[result->lines_[j] * kBlock] = from[lines_[j] * kBlock];
+    }
     result->order_[i] = static_cast<std::uint32_t>(position(slots[i]));
   }
   return result;
@@ -149,7 +165,7 @@ bool LayoutBuilder::place(const std::uint8_t* codes_NM, std::size_t n, std::size
       const std::size_t slot = slots.empty() ? placed_ + i : slots[i];
       std::uint8_t* to = layout.codes_.data() + slot / kBlock * m * kBlock + slot % kBlock;
       for (std::size_t j = 0; j < m; ++j) {
-        to[j * kBlock] = layout.numbering_.number(j, codes_NM[i * m + j]);
+        to[layout.lines_[j] * kBlock] = layout.numbering_.number(j, codes_NM[i * m + j]);
       }
     }
   });
@@ -166,10 +182,12 @@ bool LayoutImage::valid_blocks(std::size_t threads) const {
   const std::span<const std::uint8_t> bytes = layout.blocks();
   std::atomic<bool> valid = true;
   if (layout.k_ < kExact) {  // else every number stands for a codeword
-    for_each_task(layout.n_blocks() * layout.m_, threads, [&](std::size_t line, std::size_t) {
-      const std::size_t j = line % layout.m_;
+    for_each_task(layout.n_blocks() * layout.m_, threads, [&](std::size_t task, std::size_t) {
+      const std::size_t b = task / layout.m_;
+      const std::size_t j = task % layout.m_;
       const Numbering& numbering = layout.numbering_;
-      const std::size_t lanes = std::min(kBlock, layout.n_ - line / layout.m_ * kBlock);
+      const std::size_t lanes = std::min(kBlock, layout.n_ - b * kBlock);
+      const std::size_t line = b * layout.m_ + layout.lines_[j];
       for (const std::uint8_t number : bytes.subspan(line * kBlock, lanes)) {
         if (numbering.number(j, numbering.codeword(j, number)) != number) valid = false;
       }
@@ -193,8 +211,8 @@ bool LayoutImage::valid_buckets(std::size_t threads) const {
   std::vector<std::atomic<std::uint64_t>> seen(layout.n_blocks());
   std::atomic<bool> valid = true;
   const BucketBooks books = layout.books_;
-  const std::size_t first_book = books.first * kBlock;
-  const std::size_t second_book = books.second * kBlock;
+  const std::size_t first_book = layout.lines_[books.first] * kBlock;
+  const std::size_t second_book = layout.lines_[books.second] * kBlock;
   for_each_task(starts.size() - 1, threads, [&](std::size_t bucket, std::size_t) {
     const std::size_t a = bucket / layout.row_;
     const std::size_t b = layout.row_ == 1 ? 0 : bucket % layout.row_;

@@ -1,6 +1,7 @@
 // Codes arranged for scanning.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -39,7 +40,8 @@ struct BucketBooks {
 //
 // An item has a position, by which results are told, and a slot, where it lies. Flat: slot and
 // position are one. Bucketed: items that share the codewords of two codebooks lie together, in
-// order of position, and `order` gives the position of each slot.
+// order of position, and `order` gives the position of each slot. The lines of a block are in
+// the order of the codebooks; where bucketed, those of the buckets' codebooks come last.
 class Layout {
  public:
   // Positions are held in 32 bits.
@@ -53,6 +55,10 @@ class Layout {
 
   const Numbering& numbering() const { return numbering_; }
   const std::uint8_t* block(std::size_t b) const { return codes_.data() + b * m_ * kBlock; }
+  // lines[M]: the line of each codebook in a block.
+  const std::uint8_t* lines() const { return lines_.data(); }
+  // Lines in which the items of a bucket may differ, the first of each block.
+  std::size_t own_lines() const { return own_lines_; }
   std::uint64_t position(std::size_t slot) const { return order_.empty() ? slot : order_[slot]; }
 
   // Positions are below this: N, but for a subset, whose positions are those of the whole.
@@ -89,11 +95,14 @@ class Layout {
   // Flat where `books` is null; else with room for the order, and buckets that are empty.
   Layout(std::size_t n, std::size_t m, std::size_t k, const Numbering& numbering,
          const BucketBooks* books = nullptr);
+  void arrange_lines();
 
   std::size_t n_, m_, k_;
   std::size_t positions_;
   Numbering numbering_;
   AlignedBytes codes_;
+  std::array<std::uint8_t, kMaxCodebooks> lines_{};
+  std::size_t own_lines_ = 0;
   std::vector<std::uint32_t> order_;
   BucketBooks books_{};
   std::size_t row_ = 0;

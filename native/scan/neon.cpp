@@ -29,10 +29,11 @@ inline std::uint64_t not_full(uint8x16_t sums) {
 }
 
 template <std::size_t Entries>
-std::uint64_t candidates(const std::uint8_t* block, std::size_t m, const std::uint8_t* tables) {
+std::uint64_t candidates(const std::uint8_t* block, std::size_t sifted, const std::uint8_t* tables,
+                         std::uint8_t start) {
   uint8x16_t sums[kBlock / kLanes];
-  for (uint8x16_t& sum : sums) sum = vdupq_n_u8(0);
-  for (std::size_t j = 0; j < m; ++j) {
+  for (uint8x16_t& sum : sums) sum = vdupq_n_u8(start);
+  for (std::size_t j = 0; j < sifted; ++j) {
     for (std::size_t i = 0; i < kBlock / kLanes; ++i) {
       const uint8x16_t codes = vld1q_u8(block + j * kBlock + i * kLanes);
       sums[i] = vqaddq_u8(sums[i], look_up<Entries>(codes, tables + j * Entries));

@@ -5,9 +5,11 @@ namespace spherequant {
 namespace {
 
 template <std::size_t Entries>
-std::uint64_t candidates(const std::uint8_t* block, std::size_t m, const std::uint8_t* tables) {
-  std::uint16_t sums[kBlock] = {};
-  for (std::size_t j = 0; j < m; ++j) {
+std::uint64_t candidates(const std::uint8_t* block, std::size_t sifted, const std::uint8_t* tables,
+                         std::uint8_t start) {
+  std::uint16_t sums[kBlock];
+  for (std::uint16_t& sum : sums) sum = start;
+  for (std::size_t j = 0; j < sifted; ++j) {
     const std::uint8_t* codes = block + j * kBlock;
     const std::uint8_t* table = tables + j * Entries;
     for (std::size_t i = 0; i < kBlock; ++i) {

@@ -2,10 +2,12 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include "scan/best.h"
@@ -84,8 +86,16 @@ class Query {
   // Of `blocks`, groups left `size`.
   void note_groups(std::size_t blocks, std::size_t size) { by_groups_.note(blocks, size); }
 
+  // A lower bound on what a deficit costs, in units of the tables.
+  std::uint8_t start(double deficit) const {
+    return filled_for_ < 0.0 ? 0 : tables_.start(deficit);
+  }
+
   // Offers the items given by blocks (counted from `first`) and lanes that may be among the best.
-  void search(const Part& part, std::size_t first, Candidates* found, std::size_t size);
+  // The first `sifted` lines of a block are looked up; what the others cost, its `start` says. Where
+  // that is not all of them, the candidates of a block are of one bucket.
+  void search(const Part& part, std::size_t first, std::size_t sifted, Candidates* found,
+              std::size_t size);
 
   // Returns whether the item may be among the best.
   bool offer(const Part& part, std::size_t slot, float score) {
@@ -105,7 +115,14 @@ class Query {
 
  private:
   void share();
-  void score(const Part& part, std::size_t first, const Candidates* found, std::size_t size);
+  // One for each number of codebooks: with it known, the sum of a score is no loop.
+  using Scorer = void (Query::*)(const Part&, std::size_t, const Candidates*, std::size_t, bool);
+  template <std::size_t... I>
+  static constexpr std::array<Scorer, sizeof...(I)> scorers(std::index_sequence<I...>);
+  // `ascending`: the ids of a block's candidates ascend.
+  template <std::size_t M>
+  void score(const Part& part, std::size_t first, const Candidates* found, std::size_t size,
+             bool ascending);
 
   const float* lut_;
   std::size_t m_, k_;
@@ -116,6 +133,7 @@ class Query {
   std::atomic<float>* shared_ = nullptr;
   std::vector<std::uint8_t> numbering_;  // of the layout entered, none at first
   std::vector<float> numbered_;          // [M, 256]: the table by stored numbers
+  std::array<std::uint8_t, kMaxCodebooks> lines_{};  // of the layout entered
   ByteTables tables_;
   double filled_for_ = -1.0;  // the largest deficit that the tables are for
   Sieve by_groups_, by_pairs_;

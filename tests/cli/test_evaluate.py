@@ -45,6 +45,8 @@ def test_figures_are_printed_with_how_they_were_made(trained, photos, spherequan
         "photos, protocol holdout: 3 queries against 33 images, 16 bits",
         "mAP codes ",
         "mAP codes, recall-aware ",
+        "mAP codes, by Euclidean distance ",
+        "objective          dsq",
         "mAP float embeddings ",
         "mAP class-id ",
         "mAP class centre ",

@@ -115,3 +115,40 @@ class TestEmbedBatches:
         before = pixels.copy()
         embed_batches(*small, pixels, batch=2, mirror=True)
         np.testing.assert_array_equal(pixels, before)
+
+
+class TestWithoutNormalisation:
+    @pytest.fixture
+    def images(self) -> torch.Tensor:
+        _, preprocessing = make("small", 16)
+        return preprocessing.standardise(torch.from_numpy(pictures(12, 16)))
+
+    @pytest.fixture
+    def network(self) -> EmbeddingNetwork:
+        normalised, _ = make("small", 16)
+        network = EmbeddingNetwork(normalised.backbone, 256, 16, normalised=False)
+        network.load_state_dict(normalised.state_dict())
+        return network
+
+    def test_lengths_stay_and_their_squares_are_one_in_the_mean(self, network, images):
+        lengths = network.train()(images).square().sum(1)
+        assert lengths.std() > 0.05
+        assert lengths.mean().item() == pytest.approx(1, abs=1e-3)
+
+    def test_the_direction_is_that_of_the_normalised(self, network, images):
+        normalised, _ = make("small", 16)
+        with torch.no_grad():
+            z = network.eval()(images)
+            torch.testing.assert_close(torch.nn.functional.normalize(z), normalised(images))
+            torch.testing.assert_close(network.project(images), 4 * z)
+
+    def test_the_mirror_image_is_met_half_way(self, network):
+        _, preprocessing = make("small", 16)
+        pixels = pictures(3, 16)
+        network.eval()
+        both = embed_batches(network, preprocessing, pixels, batch=4, mirror=True)
+        alone, mirrored = (
+            embed_batches(network, preprocessing, side, batch=4, mirror=False)
+            for side in (pixels, pixels[:, :, ::-1])
+        )
+        np.testing.assert_allclose(both, (alone + mirrored) / 2, atol=1e-6)

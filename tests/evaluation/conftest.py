@@ -33,6 +33,7 @@ class FakeModel:
     trained_keys: frozenset[str] = frozenset()
     summary: Mapping[str, Any] = field(default_factory=lambda: {"seed": 5, "split_seed": 3})
     fingerprint: str = "f" * 64
+    normalised: bool = True
     batch_sizes: list[int] = field(default_factory=list)
 
     @property

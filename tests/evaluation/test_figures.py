@@ -31,6 +31,8 @@ def test_figures_are_means_over_the_chosen_queries(rankings):
     assert figures.precision_at == {1: pytest.approx(0.4), 5: pytest.approx(0.4)}
     assert figures.ties == pytest.approx(1 / 3)
     assert figures.class_id_map is None
+    assert figures.hamming_map is None
+    assert figures.inner_product_map == figures.map
     assert figures.class_centre_map is None
 
 
@@ -60,3 +62,13 @@ def test_classes_of_several_labels_count_in_each(rankings):
         ("z", 1, False),
     ]
     assert [each.map for each in queries.by_class()] == pytest.approx([0.3, 0.5, 0.9])
+
+
+def test_what_codes_are_not_ranked_by_stands_beside_them(rankings):
+    rankings["inner_product"] = ranked([0.1, 0.1, 0.1, 0.3])
+    rankings["hamming"] = ranked([0.2, 0.2, 0.2, 0.2])
+    del rankings["euclidean"]
+    figures = mean_figures(rankings, np.array([1]), np.ones(4, bool), right=None)
+    assert figures.inner_product_map == pytest.approx(0.15)
+    assert figures.euclidean_map == figures.map
+    assert figures.hamming_map == pytest.approx(0.2)

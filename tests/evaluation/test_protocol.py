@@ -13,6 +13,7 @@ from spherequant.evaluation import average_precision, embeddings, evaluate
 from spherequant.evaluation.baselines import BASELINES
 from spherequant.images import make_split, open_source
 from spherequant.quantizer import Codebooks, Encoder
+from spherequant.quantizer.signs import sign_codebooks
 
 KEYS = {
     "protocol",
@@ -42,6 +43,10 @@ KEYS = {
     "denominators",
     "evaluation_seed",
     "seconds",
+    "objective",
+    "score",
+    "hamming_map",
+    "inner_product_map",
 }
 
 
@@ -338,3 +343,63 @@ def test_importing_evaluation_loads_no_heavy_library():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_report_says_which_objective_made_the_model(make_model, make_pictures, tmp_path):
+    summary = {"split_seed": 3, "objective": "no-discriminative"}
+    report = evaluate(make_model(summary=summary), make_pictures(), out=tmp_path)
+    assert (report.objective, report.score) == ("no-discriminative", "inner product")
+    page = (tmp_path / "report.html").read_text()
+    assert "<td>no-discriminative</td>" in page
+    assert evaluate(make_model(), make_pictures()).to_dict()["objective"] is None
+
+
+def test_codes_of_signs_are_ranked_by_hamming_distance_too(make_model, make_pictures, tmp_path):
+    model, pictures = make_model(), make_pictures()
+    model.embed_prepared = lambda pixels: np.pad(  # type: ignore[method-assign]
+        project_half(pixels), ((0, 0), (0, 4))
+    )
+    model.encoder = Encoder(sign_codebooks(16, unit=True))
+    model.classes = ()
+    report = evaluate(model, pictures, out=tmp_path)
+    source = open_source(pictures)
+    split = make_split(source.items, "holdout", 3)
+    signs = [
+        np.where(vectors_of(model, source, at) >= 0, 1, -1)
+        for at in (split.queries, split.database)
+    ]
+    relevant = shares_label(source, split.queries, split.database)
+    expected = average_precision((signs[0] @ signs[1].T).astype(float), relevant)
+    assert report.figures.hamming_map == pytest.approx(np.mean(expected))
+    assert report.figures.hamming_map != report.figures.map
+    assert "Codes, by Hamming distance" in (tmp_path / "report.html").read_text()
+
+
+def project_half(pixels):
+    flat = pixels.reshape(len(pixels), -1).astype(np.float32) - 117.3
+    return flat / np.linalg.norm(flat, axis=1, keepdims=True)
+
+
+def test_off_the_sphere_the_headline_is_by_distance(make_model, make_pictures):
+    model, pictures = make_model(), make_pictures()
+    model.normalised = False
+    lengths = np.linspace(0.3, 2, 5)
+    unit = model.embed_prepared
+
+    def of_all_lengths(pixels):
+        return unit(pixels) * lengths[pixels[:, 0, 0, 0].astype(int) % 5, None].astype(np.float32)
+
+    model.embed_prepared = of_all_lengths
+    report = evaluate(model, pictures, baselines=True)
+    source = open_source(pictures)
+    split = make_split(source.items, "holdout", 3)
+    queries, database = (vectors_of(model, source, at) for at in (split.queries, split.database))
+    relevant = shares_label(source, split.queries, split.database)
+    apart = ((queries[:, None] - database[None]) ** 2).sum(axis=2)
+    expected = average_precision(-np.round(apart, 5), relevant)
+    assert report.score == "Euclidean distance"
+    assert report.figures.float_map == pytest.approx(np.mean(expected), abs=1e-3)
+    assert report.figures.euclidean_map == report.figures.map
+    assert report.figures.inner_product_map != report.figures.map
+    assert report.to_dict()["baselines"] == {"pq": None, "rq": None}
+    assert "embeddings are not normalised" in report.warnings[-1]

@@ -10,6 +10,7 @@ from spherequant.evaluation.rankings import (
     ClassRanker,
     CodeRanker,
     FloatRanker,
+    HammingRanker,
     PredictedSets,
     Relevance,
     distinct_rows,
@@ -18,6 +19,7 @@ from spherequant.evaluation.rankings import (
     sum_tables,
 )
 from spherequant.quantizer import Codebooks, normalise_rows
+from spherequant.quantizer.signs import pack_signs
 
 N, Q, D = 300, 17, 8
 
@@ -187,3 +189,45 @@ def test_nothing_to_rank_is_an_error(world):
         rank_queries(
             FloatRanker(database, queries), Relevance([], [("a",)]), at=None, ranks=np.array([1])
         )
+
+
+def test_off_the_sphere_codes_and_floats_rank_by_distance(world):
+    codebooks, codes, queries, database, _ = world
+    queries, database = 3 * queries, np.linspace(0.5, 2, N, dtype=np.float32)[:, None] * database
+    reconstructions = codebooks.decode(codes).astype(np.float64)
+    ranker = CodeRanker(codebooks, codes, queries, spherical=False)
+    assert ranker.names == ("codes", "cosine", "inner_product")
+    by_distance, cosine, products = ranker.scores(slice(0, Q))
+    squared = ((queries[:, None] - reconstructions[None]) ** 2).sum(axis=2)
+    assert np.allclose(9 - by_distance, squared, atol=1e-4)
+    assert np.allclose(products, queries @ reconstructions.T, atol=1e-5)
+    lengths = np.linalg.norm(reconstructions, axis=1)
+    assert np.allclose(cosine, products / lengths, atol=1e-5)
+    (alone,) = CodeRanker(codebooks, codes, queries, every_measure=False, spherical=False).scores(
+        slice(0, Q)
+    )
+    assert np.array_equal(alone, by_distance)
+    (floats,) = FloatRanker(database, queries, spherical=False).scores(slice(0, Q))
+    apart = ((queries[:, None] - database[None]) ** 2).sum(axis=2)
+    assert np.allclose(9 - floats, apart, atol=1e-4)
+
+
+def test_off_the_sphere_a_class_centre_is_a_mean():
+    centres = np.array([[2, 0], [0, 0.5]], dtype=np.float32)
+    queries = np.array([[0, 3]], dtype=np.float32)
+    predicted = PredictedSets(np.eye(2, dtype=bool), np.array([0, 1, 1]))
+    own = PredictedSets(np.eye(2, dtype=bool), np.array([1]))
+    ranker = ClassRanker(own, predicted, centres, queries, spherical=False)
+    class_id, near = ranker.scores(slice(0, 1))
+    assert class_id.tolist() == [[0, 1, 1]]
+    assert np.allclose(9 - near, [[13, 6.25, 6.25]])
+
+
+def test_hamming_scores_are_bits_less_twice_the_distance():
+    generator = np.random.default_rng(3)
+    signs, query_signs = (generator.choice([-1.0, 1.0], (n, 24)) for n in (N, Q))
+    ranker = HammingRanker(pack_signs(signs), pack_signs(query_signs))
+    assert ranker.names == ("hamming",)
+    (scores,) = ranker.scores(slice(0, Q))
+    distances = (signs[None] != query_signs[:, None]).sum(axis=2)
+    assert np.array_equal(scores, 24 - 2 * distances)

@@ -344,7 +344,7 @@ def file_of(text, arrays):
     """A file with another description."""
     padded = text + bytes(-(64 + len(text)) % 64)
     size = 64 + len(padded) + len(arrays)
-    prelude = struct.pack("<16sIIQQ24x", b"SPHEREQUANTCACHE", 1, 0, len(text), size)
+    prelude = struct.pack("<16sIIQQ24x", b"SPHEREQUANTCACHE", 2, 0, len(text), size)
     return prelude + padded + arrays
 
 

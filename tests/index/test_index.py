@@ -537,3 +537,10 @@ def test_an_index_can_be_moved(index, unit_rows, tmp_path):
     with Index.open(tmp_path / "moved") as moved:
         assert moved.get(["a"])[0].id == 0
         assert moved.add(["b"], vectors=unit_rows(1)).tolist() == [1]
+
+
+def test_embeddings_off_the_sphere_are_refused(tmp_path, embedder):
+    embedder.normalised = False
+    with pytest.raises(InputError, match=r"without normalising .* for `evaluate` only"):
+        Index.create(tmp_path / "index", embedder)
+    assert not any(tmp_path.iterdir())

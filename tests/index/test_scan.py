@@ -246,6 +246,16 @@ def test_codes_that_change_between_counting_and_placing_are_refused():
         scan.build_layout(lambda: next(versions), 3, books(2, 256), bucketed=True)
 
 
+def test_lines_of_the_codebooks_of_buckets_come_last():
+    codes = np.random.default_rng(0).integers(0, 64, (64, 5), np.uint8)  # too few to be renumbered
+    layout = layout_of(codes, 64, bucketed=True)
+    blocks, order, _ = layout.arrays()
+    first, second = sorted(layout.books)
+    lines = [*(set(range(5)) - {first, second}), first, second]
+    assert lines != list(range(5))
+    assert np.array_equal(blocks.reshape(5, 64), codes[order][:, lines].T)
+
+
 @pytest.mark.parametrize("bucketed", [False, True])
 @pytest.mark.parametrize("m", [1, 2, 3])
 def test_codes_can_be_read_back(bucketed, m):
@@ -292,7 +302,7 @@ def test_arrays_that_are_no_layout_are_refused():
     layout = layout_of(codes, 16, bucketed=True)
     crowded = int(np.argmax(np.diff(layout.arrays()[2].astype(np.int64))))
     first = int(layout.arrays()[2][crowded])
-    lane = layout.books[0] * 64
+    lane = 64  # of three lines the first is of no bucket
     bad = {
         "no codeword": lambda blocks, *_: blocks.__setitem__(130, 16),
         "another bucket": lambda blocks, *_: blocks.__setitem__(lane, blocks[lane] ^ 1),

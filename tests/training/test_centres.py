@@ -83,3 +83,16 @@ def test_the_centre_of_an_image_is_its_labels_normalised_mean():
 def test_centres_that_cancel_leave_zero_and_not_nan():
     centres = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
     assert not centres_of(torch.tensor([[True, True]]), centres).any()
+
+
+def test_without_normalisation_a_centre_is_the_mean():
+    z = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, -3.0]])
+    labels = torch.tensor([[True, False, False], [True, False, False], [False, True, False]])
+    sums = CentreSums(3, 2, normalised=False)
+    sums.add(z[:1], labels[:1])
+    sums.add(z[1:], labels[1:])
+    expected = torch.tensor([[1.0, 0.5], [0.0, -3.0], [0.0, 0.0]])
+    torch.testing.assert_close(sums.centres(), expected)
+    both = torch.tensor([[True, True, False]])
+    middle = centres_of(both, expected, normalised=False)
+    torch.testing.assert_close(middle, torch.tensor([[0.5, -1.25]]))

@@ -13,6 +13,7 @@ from spherequant.training import TrainConfig
 
 OTHER = TrainConfig(
     bits=48,
+    objective="no-norm",
     sparsity=5000,
     backbone="test_resnet",
     weights='C:\\weights\\"mine".safetensors',
@@ -70,7 +71,9 @@ class TestFiles:
             TrainConfig.load(tmp_path / "typo.toml")
 
     def test_a_key_like_none_lists_them_all(self):
-        with pytest.raises(ConfigError, match="one of bits, sparsity, backbone, weights"):
+        with pytest.raises(
+            ConfigError, match="one of bits, objective, sparsity, backbone, weights"
+        ):
             TrainConfig.from_dict({"zzzzzz": 1})
 
     @pytest.mark.parametrize("data", [None, b"bits = ", b"\xff\xfe"])
@@ -143,6 +146,7 @@ class TestValues:
             ("precision", "bf16", "bfloat16"),
             ("sparsity", "s1", "S1"),
             ("labels", "folder", "folders"),
+            ("objective", "softmax-center", "softmax-centre"),
             ("protocol", "cifar10-54", "cifar10-54k"),
         ],
     )
@@ -186,3 +190,16 @@ class TestValues:
     def test_it_cannot_be_changed(self):
         with pytest.raises(dataclasses.FrozenInstanceError):
             TrainConfig().bits = 16  # type: ignore[misc]  # the test
+
+    @pytest.mark.parametrize("objective", ["csq", "orthohash"])
+    def test_codes_of_signs_have_a_bit_a_dimension_and_nothing_sparse(self, objective):
+        assert TrainConfig(bits=32, objective=objective, dim=32).binary
+        with pytest.raises(ConfigError, match="dim must be 0 or 32, not 64"):
+            TrainConfig(bits=32, objective=objective, dim=64)
+        with pytest.raises(ConfigError, match="sparsity must be 'none', not 'S1'"):
+            TrainConfig(bits=32, objective=objective, sparsity="S1")
+
+    def test_one_objective_leaves_the_sphere(self):
+        assert not TrainConfig(objective="no-norm").normalised
+        assert TrainConfig().normalised
+        assert not TrainConfig().binary

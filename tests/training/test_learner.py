@@ -105,3 +105,27 @@ def test_the_average_begins_with_the_first_weights_and_forgets_within_half_an_ep
         average.module.network.centring.running_mean, torch.full((6,), 3 * (1 - decay))
     )
     assert torch.equal(learner.weight, first + 1)
+
+
+class TestFixedTargets:
+    @pytest.fixture
+    def fixed(self, learner) -> Learner:
+        targets = torch.tensor([[1.0, 1, 1, 1, -1, -1], [1, -1, 1, -1, 1, -1]])
+        return Learner(learner.network, 2, 6, 12.0, targets=targets, raw=True)
+
+    def test_rows_have_the_length_of_the_scale(self, fixed):
+        torch.testing.assert_close(fixed.weight.norm(dim=1), torch.full((2,), 12.0))
+        assert torch.equal(fixed.weight[0].sign(), torch.tensor([1.0, 1, 1, 1, -1, -1]))
+
+    @pytest.mark.parametrize("config", [SGD, ADAMW])
+    def test_they_are_not_learned(self, fixed, config):
+        held = [p for g in make_optimizer(fixed, config).param_groups for p in g["params"]]
+        assert all(p is not fixed.weight and p is not fixed.bias for p in held)
+        assert any(p is fixed.network.projection.weight for p in held)
+
+    def test_raw_gives_what_the_network_normalises(self, fixed):
+        images = torch.randn(3, 3, 16, 16)
+        fixed.eval()
+        raw = fixed(images)
+        assert torch.equal(raw, fixed.network.project(images))
+        torch.testing.assert_close(torch.nn.functional.normalize(raw), fixed.network(images))

@@ -14,7 +14,9 @@ from spherequant.embedding import EmbeddingNetwork, Preprocessing, embed_batches
 from spherequant.embedding.small import Small
 from spherequant.errors import FormatError, SpherequantError
 from spherequant.quantizer import Encoder
+from spherequant.quantizer.signs import pack_signs, sign_codebooks
 from spherequant.training import TrainConfig, TrainEvent
+from spherequant.training.binary_terms import class_targets
 from spherequant.training.checkpoint import load_checkpoint, save_checkpoint
 from spherequant.training.learner import Learner
 from spherequant.training.loop import Trainer, TrainingImages, round_epochs
@@ -44,6 +46,9 @@ CONFIG = TrainConfig(
     warmup=0.4,
     rounds=2,
 )
+CSQ = dataclasses.replace(CONFIG, objective="csq", bits=8, rounds=0, discriminative_weight=0.0)
+ORTHOHASH = dataclasses.replace(CSQ, objective="orthohash")
+NO_NORM = dataclasses.replace(CONFIG, objective="no-norm")
 ADAMW = dataclasses.replace(CONFIG, optimizer="adamw", learning_rate=1e-3, augment="crop")
 
 
@@ -79,8 +84,17 @@ def make(
     torch.manual_seed(config.seed)
     small = Small(widths=(8, 12))
     small.freeze_whitening()
-    network = EmbeddingNetwork(nn.Sequential(small, nn.Dropout(0.2)), 12, config.dim)
-    learner = Learner(network, images.labels.shape[1], config.dim, config.softmax_scale)
+    backbone = nn.Sequential(small, nn.Dropout(0.2))
+    network = EmbeddingNetwork(backbone, 12, config.dim, normalised=config.normalised)
+    classes = images.labels.shape[1]
+    learner = Learner(
+        network,
+        classes,
+        config.dim,
+        config.softmax_scale,
+        targets=class_targets(config, classes) if config.binary else None,
+        raw=config.objective == "csq",
+    )
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
     return Trainer(learner, PRE, images, config, fabric, report, path)
 
@@ -290,7 +304,7 @@ class TestSeeds:
 
 
 class TestResume:
-    @pytest.mark.parametrize("config", [CONFIG, ADAMW])
+    @pytest.mark.parametrize("config", [CONFIG, ADAMW, CSQ, ORTHOHASH, NO_NORM])
     @pytest.mark.parametrize("after", [1, 3, 4, 6])
     def test_it_ends_with_the_bytes_of_an_uninterrupted_training(self, tmp_path, config, after):
         path = tmp_path / "checkpoint.safetensors"
@@ -398,3 +412,54 @@ def test_quantization_begins_before_the_last_epoch_at_the_latest():
     for epochs in range(1, 9):
         config = dataclasses.replace(CONFIG, epochs=epochs, warmup=0.95, rounds=1)
         assert min(round_epochs(config)) == min(math.ceil(0.95 * epochs), epochs - 1)
+
+
+class TestAlternatives:
+    @pytest.mark.parametrize(
+        ("config", "names"),
+        [(CSQ, {"central", "quantization", "total"}), (ORTHOHASH, {"orthogonal", "total"})],
+    )
+    def test_codes_of_signs_have_their_own_terms(self, config, names):
+        seen: list[TrainEvent] = []
+        make(config, report=seen.append).run()
+        steps = [event for event in seen if event.losses]
+        assert {frozenset(event.losses) for event in steps} == {frozenset(names)}
+        assert steps[-1].losses["total"] < steps[0].losses["total"]
+
+    def test_the_total_weighs_quantization(self):
+        seen: list[TrainEvent] = []
+        make(dataclasses.replace(CSQ, quantization_weight=0.3), report=seen.append).run()
+        terms = seen[0].losses
+        expected = terms["central"] + 0.3 * terms["quantization"]
+        assert terms["total"] == pytest.approx(expected, rel=1e-5)
+
+    @pytest.mark.parametrize("config", [CSQ, ORTHOHASH])
+    def test_codes_are_signs_and_the_classifier_is_the_targets(self, config):
+        trainer = make(config)
+        encoder = trainer.run()
+        assert encoder.codebooks == sign_codebooks(8, unit=True)
+        assert encoder.target.pull == 0
+        targets = class_targets(config, 3).numpy()
+        np.testing.assert_array_equal(np.sign(encoder.target.weight_CD), targets)
+        z = embed_batches(trainer.learner.eval().network, PRE, IMAGES.pixels, batch=10, mirror=True)
+        np.testing.assert_array_equal(encoder.encode(z), pack_signs(z))
+        own = IMAGES.labels.argmax(axis=1)
+        assert (encoder.target.predict(z).argmax(axis=1) == own).mean() > 0.9
+
+    @pytest.mark.parametrize("config", [CSQ, ORTHOHASH])
+    def test_several_labels_an_image(self, config):
+        images = training_images(several=True)
+        encoder = make(config, images).run()
+        assert encoder.target.multi_label
+
+    def test_without_normalisation_centres_are_means(self):
+        trainer = make(NO_NORM)
+        encoder = trainer.run()
+        z = embed_batches(trainer.learner.eval().network, PRE, IMAGES.pixels, batch=10, mirror=True)
+        assert np.linalg.norm(z, axis=1).std() > 0.01
+        for c in range(3):
+            mean = z[IMAGES.labels[:, c]].mean(axis=0)
+            np.testing.assert_allclose(encoder.target.centres_CD[c], mean, atol=1e-5)
+        u = encoder.target.target(z)
+        decoded = encoder.codebooks.decode(Encoder(encoder.codebooks).encode(u))
+        assert ((u - decoded) ** 2).sum(axis=1).mean() < 1e-4

@@ -98,3 +98,49 @@ def test_bfloat16_only_where_it_pays():
 def test_without_labels_nothing_is_trained_and_more_is_kept():
     config = recipe(TrainConfig(), labelled=False)
     assert (config.epochs, config.dim) == (0, 128)
+
+
+@pytest.mark.parametrize(
+    ("objective", "weights", "rounds", "toward_class"),
+    [
+        ("dsq", (0.2, 0.3, 0.4), 3, True),
+        ("no-norm", (0.2, 0.3, 0.4), 3, True),
+        ("no-discriminative", (0.2, 0.3, 0.0), 3, False),
+        ("softmax-centre", (0.0, 0.3, 0.0), 0, False),
+        ("softmax", (0.0, 0.0, 0.0), 0, False),
+        ("csq", (0.2, 0.0, 0.0), 0, False),
+        ("orthohash", (0.0, 0.0, 0.0), 0, False),
+    ],
+)
+def test_an_objective_has_no_weight_for_what_it_lacks(objective, weights, rounds, toward_class):
+    given = TrainConfig(
+        objective=objective,
+        quantization_weight=0.2,
+        centre_weight=0.3,
+        discriminative_weight=0.4,
+        rounds=3,
+    )
+    config = recipe(given)
+    found = (config.quantization_weight, config.centre_weight, config.discriminative_weight)
+    assert (found, config.rounds, config.encode_toward_class) == (weights, rounds, toward_class)
+    assert recipe(config) == config
+
+
+@pytest.mark.parametrize(("objective", "dim"), [("dsq", 64), ("csq", 48), ("orthohash", 48)])
+def test_a_dimension_is_a_bit_where_codes_are_signs(objective, dim):
+    assert recipe(TrainConfig(bits=48, objective=objective)).dim == dim
+
+
+def test_alternatives_share_everything_else():
+    ours = recipe(TrainConfig(bits=64)).to_dict()
+    own = {
+        "objective",
+        "quantization_weight",
+        "centre_weight",
+        "discriminative_weight",
+        "rounds",
+        "encode_toward_class",
+    }
+    for objective in ("softmax", "softmax-centre", "no-discriminative", "no-norm", "csq"):
+        theirs = recipe(TrainConfig(bits=64, objective=objective)).to_dict()
+        assert {name for name in ours if ours[name] != theirs[name]} <= own

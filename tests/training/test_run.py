@@ -467,3 +467,35 @@ def test_images_of_any_size_and_format(tmp_path):
         np.testing.assert_array_equal(model.embed(opened), z)
         truth = [model.classes.index(item.labels[0]) for item in source.items]
     assert (model.predict(z).argmax(axis=1) == truth).mean() > 0.8
+
+
+class TestAlternatives:
+    @pytest.mark.parametrize("objective", ["no-norm", "csq"])
+    def test_they_are_trained_stored_and_found_again(self, few, tmp_path, objective):
+        config = dataclasses.replace(TINY, objective=objective)
+        model = train(few, config, out=tmp_path / "model")
+        again = Model.load(tmp_path / "model")
+        assert (again.summary["objective"], again.config.objective) == (objective, objective)
+        assert again.normalised == (objective != "no-norm")
+        assert again.fingerprint == model.fingerprint
+        z = again.embed([image for _, image, _ in few[:9]])
+        np.testing.assert_array_equal(z, model.embed([image for _, image, _ in few[:9]]))
+        assert np.allclose(np.linalg.norm(z, axis=1), 1, atol=1e-5) == again.normalised
+
+    def test_a_network_that_does_not_normalise_is_another_model(self, few, tmp_path):
+        train(few, dataclasses.replace(TINY, objective="no-norm"), out=tmp_path / "model")
+        config = tmp_path / "model" / "config.toml"
+        config.write_text(config.read_text().replace("no-norm", "dsq"))
+        with pytest.raises(FormatError, match="fingerprint"):
+            Model.load(tmp_path / "model")
+
+    def test_without_labels_there_is_nothing_to_learn_them_from(self, few):
+        unlabelled = [(key, image, None) for key, image, _ in few]
+        with pytest.raises(LabelError, match="objective csq is learned from labels"):
+            train(unlabelled, TrainConfig(objective="csq", backbone="test_resnet"))
+
+    def test_without_normalisation_each_image_has_one_label(self, few):
+        both = [(key, image, ("x", "y")) for key, image, _ in few[:20]]
+        rows = [*both, *few[20:]]
+        with pytest.raises(ConfigError, match="images of one label each"):
+            train(rows, dataclasses.replace(TINY, objective="no-norm"))

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _RANKINGS = (
     ("codes", "map"),
     ("codes, recall-aware", "map_recall_aware"),
+    ("codes, by cosine", "cosine_map"),
+    ("codes, by Euclidean distance", "euclidean_map"),
+    ("codes, by Hamming distance", "hamming_map"),
     ("float embeddings", "float_map"),
     ("class-id", "class_id_map"),
     ("class centre", "class_centre_map"),
@@ -131,6 +134,8 @@ def _say_report(report: "Report") -> None:
     say_facts(
         [
             ("distinct codes", f"{values['distinct_codes']:,}"),
+            ("objective", _known(values["objective"])),
+            ("score of the codes", values["score"]),
             ("predicted classes", encoding),
             ("mAP at", values["map_at"]),
             ("denominator", "found; recall-aware where it says so"),

@@ -138,6 +138,7 @@ def _say(facts: dict[str, Any]) -> None:
             ("model", model["path"]),
             ("codes", f"{model['bits']} bits, {model['bytes_per_item']} bytes an image"),
             ("network", f"{model['backbone']} at {model['image_size']} pixels, D {model['dim']}"),
+            ("objective", training.get("objective")),
             ("classes", _names(model["classes"])),
             ("trained on", f"{training.get('images', 0):,} images of {training.get('source')}"),
             ("labels", training.get("labels")),

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from spherequant.cli.options import MaxMegabytesOption, MaxPixelsOption
 from spherequant.cli.output import note
 
 
@@ -44,8 +43,26 @@ def serve(  # noqa: PLR0913 - one parameter for each option of the shell
             help="A name under which it may be asked, as behind a proxy; may be repeated.",
         ),
     ] = None,
-    max_pixels: MaxPixelsOption = None,
-    max_megabytes: MaxMegabytesOption = None,
+    max_pixels: Annotated[
+        int | None,
+        typer.Option(
+            "--max-pixels",
+            metavar="N",
+            min=1,
+            help="Refuse images of more pixels.",
+            show_default="64 million",
+        ),
+    ] = None,
+    max_megabytes: Annotated[
+        int | None,
+        typer.Option(
+            "--max-megabytes",
+            metavar="N",
+            min=1,
+            help="Refuse images of more megabytes (2^20 bytes).",
+            show_default="32",
+        ),
+    ] = None,
     no_originals: Annotated[
         bool,
         typer.Option("--no-originals", help="Keep no files of the images that are put."),
@@ -66,6 +83,7 @@ def serve(  # noqa: PLR0913 - one parameter for each option of the shell
         given["max_pixels"] = max_pixels
     if max_megabytes is not None:
         given["max_image_bytes"] = max_megabytes * MEGABYTE
+        given["max_body_bytes"] = max(Settings.max_body_bytes, 2 * given["max_image_bytes"])
     settings = Settings(
         host=host,
         port=port,

@@ -44,6 +44,18 @@ def train(  # noqa: PLR0913 - one parameter for each option of the shell
         int | None,
         typer.Option("--bits", help="Length of a code, a multiple of 8.", show_default="32"),
     ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            "--objective",
+            metavar="NAME",
+            help=(
+                "What is minimised: dsq, or an alternative to compare it with: softmax, "
+                "softmax-centre, no-discriminative, no-norm, csq or orthohash."
+            ),
+            show_default="dsq",
+        ),
+    ] = None,
     sparsity: Annotated[
         str | None,
         typer.Option(
@@ -155,6 +167,7 @@ def train(  # noqa: PLR0913 - one parameter for each option of the shell
     """
     given = {
         "bits": bits,
+        "objective": objective,
         "sparsity": int(sparsity) if sparsity and sparsity.isdecimal() else sparsity,
         "backbone": backbone,
         "weights": weights,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,10 +21,15 @@ class EmbeddingNetwork(nn.Module):
         backbone: float [B, 3, S, S] -> float [B, features].
         features: what the backbone gives for an image.
         dim: D, the dimension of the sphere's space.
+        normalised: divide z by its length. False is for comparisons only: z then has a length of
+            its own, in the mean of squares near one.
     """
 
-    def __init__(self, backbone: nn.Module, features: int, dim: int) -> None:
+    def __init__(
+        self, backbone: nn.Module, features: int, dim: int, *, normalised: bool = True
+    ) -> None:
         super().__init__()
+        self.normalised = normalised
         self.backbone = backbone
         self.projection = nn.Linear(features, dim)
         nn.init.zeros_(self.projection.bias)
@@ -31,11 +37,26 @@ class EmbeddingNetwork(nn.Module):
         # all images start at one place of the sphere.
         self.centring = nn.BatchNorm1d(dim, affine=False)
 
+    def project(self, images: torch.Tensor) -> torch.Tensor:
+        """Return the centred projection: float32 [B, D], each column of variance one."""
+        projected: torch.Tensor = self.centring(self.projection(self.backbone(images)))
+        return projected.float()
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return z: float32 [B, D], rows of length one."""
-        projected = self.centring(self.projection(self.backbone(images)))
+        """Return z: float32 [B, D], rows of length one where the network normalises."""
         # The length is taken in float32 whatever the precision of the layers.
-        return functional.normalize(projected.float(), eps=1e-12)
+        return self._scale(self.project(images))
+
+    def mean(self, z_BD: torch.Tensor, other_BD: torch.Tensor) -> torch.Tensor:
+        """Return what stands for two embeddings of one image: float32 [B, D]."""
+        if self.normalised:
+            return functional.normalize(z_BD + other_BD, eps=1e-12)
+        return (z_BD + other_BD) / 2
+
+    def _scale(self, projected_BD: torch.Tensor) -> torch.Tensor:
+        if self.normalised:
+            return functional.normalize(projected_BD, eps=1e-12)
+        return projected_BD / math.sqrt(projected_BD.shape[1])
 
 
 @torch.inference_mode()
@@ -58,11 +79,11 @@ def embed_batches(
         preprocessing: the one that prepared the pixels.
         pixels_BSS3: uint8 [B, S, S, 3].
         batch: images in each pass through the network.
-        mirror: add the embedding of the mirrored image before normalising.
+        mirror: take the mean with the embedding of the mirrored image, normalised if they are.
         autocast: compute in this type where torch thinks it safe; None for float32.
 
     Returns:
-        float32 [B, D], rows of length one.
+        float32 [B, D], rows of length one where the network normalises.
     """
     device = network.projection.weight.device
     count = len(pixels_BSS3)
@@ -80,6 +101,6 @@ def embed_batches(
         ):
             z = network(images)
             if mirror:
-                z = functional.normalize(z + network(images.flip(3)), eps=1e-12)
+                z = network.mean(z, network(images.flip(3)))
         embeddings[start : start + len(part)] = z[: len(part)].cpu().numpy()
     return embeddings

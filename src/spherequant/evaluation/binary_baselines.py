@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spherequant.evaluation.rankings import CHUNK_ITEMS, CodeRanker
-from spherequant.quantizer import Codebooks, inner_products
+from spherequant.quantizer import inner_products
+from spherequant.quantizer.signs import pack_signs, sign_codebooks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,31 +73,13 @@ def learn_itq(faiss: Any, training_ND: NDArray[np.float32], bits: int, seed: int
 
 
 def sign_codes(transform: Any, vectors_ND: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Signs of the transformed rows, bit b of byte m for dimension 8m + b; uint8 [N, M].
-
-    A bit is set where the value is not negative.
-    """
+    """Signs of the transformed rows, as `pack_signs` orders them; uint8 [N, M]."""
     codes_NM = np.empty((len(vectors_ND), transform.d_out // 8), dtype=np.uint8)
     for start in range(0, len(vectors_ND), CHUNK_ITEMS):
         rows = slice(start, start + CHUNK_ITEMS)
         projected_NP = transform.apply(np.ascontiguousarray(vectors_ND[rows]))
-        codes_NM[rows] = np.packbits(projected_NP >= 0, axis=1, bitorder="little")
+        codes_NM[rows] = pack_signs(np.asarray(projected_NP))
     return codes_NM
-
-
-def sign_codebooks(bits: int) -> Codebooks:
-    """Codebooks [M, 256, bits] that decode `sign_codes` as vectors of +1 and -1.
-
-    A codeword holds the eight signs of its byte, and zero elsewhere. The inner product of two such
-    vectors is a small whole number: exact in float32, in any order.
-    """
-    n_codebooks = bits // 8
-    bytes_K = np.arange(256, dtype=np.uint8)[:, None]
-    signs_K8 = 2 * np.unpackbits(bytes_K, axis=1, bitorder="little").astype(np.float32) - 1
-    array_MKP = np.zeros((n_codebooks, 256, bits), dtype=np.float32)
-    for m in range(n_codebooks):
-        array_MKP[m, :, 8 * m : 8 * (m + 1)] = signs_K8
-    return Codebooks(array_MKP)
 
 
 def rabitq_ranker(

@@ -42,8 +42,12 @@ class RetrievalModel(Protocol):
         """sha256 of everything that changes a code."""
 
     @property
+    def normalised(self) -> bool:
+        """Whether embeddings have length one."""
+
+    @property
     def summary(self) -> Mapping[str, Any]:
-        """Training summary: ``seed``, ``split_seed`` and more."""
+        """Training summary: ``objective``, ``seed``, ``split_seed`` and more."""
 
     @property
     def encoder(self) -> Encoder:
@@ -53,7 +57,7 @@ class RetrievalModel(Protocol):
         """uint8 [S, S, 3], in decoding workers."""
 
     def embed_prepared(self, pixels_BSS3: NDArray[np.uint8], /) -> NDArray[np.float32]:
-        """float32 [B, D], unit rows."""
+        """float32 [B, D], unit rows where they are normalised."""
 
     def trained_on(self, items: Sequence[Item]) -> NDArray[np.bool_]:
         """Bool [N], which items were trained on."""

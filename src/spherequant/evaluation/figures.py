@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from spherequant.evaluation.rankings import Ranked
 
 PRECISION_RANKS = (1, 5, 10, 50, 100, 500, 1_000, 5_000)
-OWN_RANKINGS = ("codes", "cosine", "euclidean", "float", "class_id", "class_centre")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +23,15 @@ class Figures:
 
     Attributes:
         query_count: queries in the set.
-        map: of the codes by inner product, the score of the index.
+        map: of the codes by inner product, the score of the index; by Euclidean distance where
+            embeddings are not normalised.
         map_recall_aware: the same with the denominator ``recall-aware``.
         map_standard_error: standard error of ``map`` over queries; None for one query.
         cosine_map: of the same codes by cosine.
         euclidean_map: of the same codes by Euclidean distance.
+        inner_product_map: of the same codes by inner product.
+        hamming_map: of the same codes by Hamming distance, the query being no more than its code;
+            None unless codes are signs.
         float_map: of the float embeddings by inner product.
         class_id_map: of predicted labels against predicted labels; None without a classifier.
         class_centre_map: of float queries against the centre of an item's predicted labels; None
@@ -47,6 +50,8 @@ class Figures:
     map_standard_error: float | None
     cosine_map: float
     euclidean_map: float
+    inner_product_map: float
+    hamming_map: float | None
     float_map: float
     class_id_map: float | None
     class_centre_map: float | None
@@ -64,6 +69,8 @@ class Figures:
             "map_standard_error": self.map_standard_error,
             "cosine_map": self.cosine_map,
             "euclidean_map": self.euclidean_map,
+            "inner_product_map": self.inner_product_map,
+            "hamming_map": self.hamming_map,
             "float_map": self.float_map,
             "class_id_map": self.class_id_map,
             "class_centre_map": self.class_centre_map,
@@ -85,8 +92,10 @@ def mean_figures(
     """Average over the chosen queries.
 
     Args:
-        rankings: what was measured, by name: ``codes``, ``cosine``, ``euclidean``, ``float``,
-            ``class_id`` and ``class_centre`` where there is a classifier, and any baselines.
+        rankings: what was measured, by name: ``codes``, ``cosine``, ``euclidean`` or
+            ``inner_product`` (the one that ``codes`` is not), ``float``, ``hamming`` where codes
+            are signs, ``class_id`` and ``class_centre`` where there is a classifier, and any
+            baselines.
         ranks: int64 [P], the ranks of their hits.
         chosen: bool [Q], at least one of them true.
         right: bool [Q], whether the best predicted label is right; None leaves accuracy out.
@@ -109,7 +118,9 @@ def mean_figures(
         map_recall_aware=float(codes.ap_recall_aware[chosen].mean()),
         map_standard_error=float(ap.std(ddof=1) / np.sqrt(len(ap))) if len(ap) > 1 else None,
         cosine_map=float(rankings["cosine"].ap[chosen].mean()),
-        euclidean_map=float(rankings["euclidean"].ap[chosen].mean()),
+        euclidean_map=float(rankings.get("euclidean", codes).ap[chosen].mean()),
+        inner_product_map=float(rankings.get("inner_product", codes).ap[chosen].mean()),
+        hamming_map=mean_ap("hamming"),
         float_map=float(rankings["float"].ap[chosen].mean()),
         class_id_map=mean_ap("class_id"),
         class_centre_map=mean_ap("class_centre"),
@@ -130,8 +141,7 @@ class QueryFigures:
         headline: bool [Q], queries that the headline speaks of.
         relevant_counts: int64 [Q], relevant database items.
         ranks: int64 [P], the ranks of the expected hits.
-        rankings: by name: ``codes``, ``cosine``, ``euclidean``, ``float``, ``class_id``,
-            ``class_centre`` and baselines; `Ranked.ap` holds the average precisions.
+        rankings: by name, as in `mean_figures`; `Ranked.ap` holds the average precisions.
     """
 
     keys: tuple[str, ...]

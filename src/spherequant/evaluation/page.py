@@ -30,7 +30,12 @@ if TYPE_CHECKING:
 _MEANINGS: Mapping[str, tuple[str, str]] = {
     "codes": (
         "Codes",
-        "The search engine itself: a float query against stored codes, by inner product.",
+        "The search engine itself: a float query against stored codes, by the score of the index.",
+    ),
+    "inner_product": ("Codes, by inner product", "The same codes, scored by the inner product."),
+    "hamming": (
+        "Codes, by Hamming distance",
+        "The same codes; the query, too, is no more than its code, as binary methods are measured.",
     ),
     "cosine": ("Codes, by cosine", "The same codes, scored by the angle alone."),
     "euclidean": ("Codes, by Euclidean distance", "The same codes, scored by distance."),

@@ -26,6 +26,7 @@ from spherequant.evaluation.rankings import (
     ClassRanker,
     CodeRanker,
     FloatRanker,
+    HammingRanker,
     PredictedSets,
     distinct_rows,
     rank_queries,
@@ -33,6 +34,7 @@ from spherequant.evaluation.rankings import (
 from spherequant.evaluation.report import Report
 from spherequant.images import make_split, open_source
 from spherequant.quantizer import inner_products
+from spherequant.quantizer.signs import sign_codebooks
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -121,7 +123,13 @@ def evaluate(  # noqa: PLR0913 - options after the first four are by name only
             told=told,
         )
         rankings = _rank(rankers, collection, settings)
-        rankings |= _rank_baselines(collection, model.bits, names, settings, warnings)
+        if model.normalised:
+            rankings |= _rank_baselines(collection, model.bits, names, settings, warnings)
+        elif names:
+            warnings.append(
+                f"No baseline {', '.join(names)}: they rank by the inner product of unit vectors, "
+                "and this model's embeddings are not normalised."
+            )
         headline = _headline(split, collection)
         shown = collect_examples(
             choose_examples(rankings["codes"].ap, headline, examples, seed),
@@ -143,6 +151,8 @@ def evaluate(  # noqa: PLR0913 - options after the first four are by name only
     report = Report(
         source=opened.name,
         protocol=split.protocol,
+        objective=model.summary.get("objective"),
+        score="inner product" if model.normalised else "Euclidean distance",
         bits=model.bits,
         fingerprint=model.fingerprint,
         at=settings.at,
@@ -192,23 +202,28 @@ class _Settings:
 class _Rankers:
     codes: CodeRanker
     float: FloatRanker
+    hamming: HammingRanker | None
     classes: ClassRanker | None
 
     @classmethod
     def of(cls, model: RetrievalModel, collection: Collection) -> _Rankers:
-        encoder = model.encoder
+        encoder, spherical = model.encoder, model.normalised
         codes_NM = encoder.encode(collection.database)
-        classes = None
+        hamming = classes = None
+        if encoder.codebooks == sign_codebooks(model.bits, unit=True):
+            hamming = HammingRanker(codes_NM, encoder.encode(collection.queries))
         if encoder.target is not None:
             classes = ClassRanker(
                 _predict(encoder.target, collection.queries),
                 _predict(encoder.target, collection.database),
                 encoder.target.centres_CD,
                 collection.queries,
+                spherical=spherical,
             )
         return cls(
-            CodeRanker(encoder.codebooks, codes_NM, collection.queries),
-            FloatRanker(collection.database, collection.queries),
+            CodeRanker(encoder.codebooks, codes_NM, collection.queries, spherical=spherical),
+            FloatRanker(collection.database, collection.queries, spherical=spherical),
+            hamming,
             classes,
         )
 
@@ -257,6 +272,8 @@ def _rank(rankers: _Rankers, collection: Collection, settings: _Settings) -> dic
         ("ranking codes", rankers.codes),
         ("ranking float embeddings", rankers.float),
     ]
+    if rankers.hamming is not None:
+        stages.append(("ranking codes by Hamming distance", rankers.hamming))
     if rankers.classes is not None:
         stages.append(("ranking predicted classes", rankers.classes))
     rankings: dict[str, Ranked] = {}

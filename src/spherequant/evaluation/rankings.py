@@ -5,7 +5,9 @@ and dropped, so memory is bounded however many queries there are. What is kept f
 average precision and its expected hits at a few ranks.
 
 The rankings: codes by inner product (the score of the index), by cosine and by Euclidean distance;
-and the controls of method.md "Protocols": float embeddings, class-id and class centre.
+codes of signs by Hamming distance; and the controls of method.md "Protocols": float embeddings,
+class-id and class centre. Where embeddings are not of length one, an inner product prefers long
+ones, and Euclidean distance takes its place.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import numpy as np
 from spherequant.errors import LabelError
 from spherequant.evaluation.metrics import expected_hits, find_ties, tie_averaged_precision
 from spherequant.quantizer import inner_products, normalise_rows
+from spherequant.quantizer.signs import sign_codebooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -106,7 +109,8 @@ class CodeRanker:
 
     ``codes``: the inner product, as float32 sum over m = 0..M-1 of table entries (the definition
     that search uses). ``cosine``: that divided by the norm of the reconstruction. ``euclidean``:
-    minus the squared distance, less the query's constant.
+    minus the squared distance, less the query's constant. With ``spherical=False`` the first is by
+    Euclidean distance, and what was first comes last, as ``inner_product``.
 
     Attributes:
         codes_NM: as given.
@@ -115,8 +119,9 @@ class CodeRanker:
     Args:
         codebooks: M codebooks.
         codes_NM: uint8 [N, M] of the database.
-        queries_QD: float32 [Q, D], unit rows.
+        queries_QD: float32 [Q, D], unit rows where they are spherical.
         every_measure: make all three rankings, or ``codes`` only.
+        spherical: embeddings have length one.
     """
 
     def __init__(
@@ -126,11 +131,14 @@ class CodeRanker:
         queries_QD: NDArray[np.float32],
         *,
         every_measure: bool = True,
+        spherical: bool = True,
     ) -> None:
+        self._spherical = spherical
         self._codebooks = codebooks
         self.codes_NM = codes_NM
         self._queries_QD = queries_QD
-        self.names: tuple[str, ...] = ("codes", "cosine", "euclidean")
+        last = "euclidean" if spherical else "inner_product"
+        self.names: tuple[str, ...] = ("codes", "cosine", last)
         if not every_measure:
             self.names = self.names[:1]
         self.norms_N = reconstruction_norms(codebooks, codes_NM)
@@ -139,29 +147,59 @@ class CodeRanker:
         """Yield float32 [B, N] for each of ``names``."""
         tables_QMK = self._codebooks.lookup_table(self._queries_QD[queries])
         products_QN = sum_tables(tables_QMK, self.codes_NM)
-        yield products_QN
+        norms_N = self.norms_N
+        yield products_QN if self._spherical else 2 * products_QN - norms_N * norms_N
         if len(self.names) == 1:
             return
-        norms_N = self.norms_N
         # A reconstruction at the origin has no direction: it scores 0, as one at a right angle.
         lengths_N: NDArray[np.float32] = np.where(norms_N > 0, norms_N, np.float32(1))
         yield products_QN / lengths_N
-        yield 2 * products_QN - norms_N * norms_N
+        yield 2 * products_QN - norms_N * norms_N if self._spherical else products_QN
+
+
+class HammingRanker:
+    """Codes of signs against codes of signs: the query, too, is no more than its code.
+
+    ``hamming``: the number of bits less twice those that differ.
+
+    Args:
+        codes_NM: uint8 [N, M] of the database, as `sign_codebooks` reads them.
+        query_codes_QM: uint8 [Q, M].
+    """
+
+    names: tuple[str, ...] = ("hamming",)
+
+    def __init__(self, codes_NM: NDArray[np.uint8], query_codes_QM: NDArray[np.uint8]) -> None:
+        codebooks = sign_codebooks(8 * codes_NM.shape[1])
+        signs_QD = codebooks.decode(query_codes_QM)
+        self._ranker = CodeRanker(codebooks, codes_NM, signs_QD, every_measure=False)
+
+    def scores(self, queries: slice) -> Iterator[NDArray[np.float32]]:
+        """Yield float32 [B, N]."""
+        return self._ranker.scores(queries)
 
 
 class FloatRanker:
     """Float embeddings of the database against float queries, by inner product.
 
     Args:
-        database_ND: float32 [N, D], unit rows; may be a memory map.
-        queries_QD: float32 [Q, D], unit rows.
+        database_ND: float32 [N, D], unit rows where they are spherical; may be a memory map.
+        queries_QD: float32 [Q, D], likewise.
+        spherical: embeddings have length one; otherwise by Euclidean distance.
     """
 
     names: tuple[str, ...] = ("float",)
 
-    def __init__(self, database_ND: NDArray[np.float32], queries_QD: NDArray[np.float32]) -> None:
+    def __init__(
+        self,
+        database_ND: NDArray[np.float32],
+        queries_QD: NDArray[np.float32],
+        *,
+        spherical: bool = True,
+    ) -> None:
         self._database_ND = database_ND
         self._queries_QD = queries_QD
+        self._spherical = spherical
 
     def scores(self, queries: slice) -> Iterator[NDArray[np.float32]]:
         """Yield float32 [B, N]."""
@@ -169,9 +207,10 @@ class FloatRanker:
         scores_BN = np.empty((len(block_BD), len(self._database_ND)), dtype=np.float32)
         for start in range(0, len(self._database_ND), CHUNK_ITEMS):
             chunk_ND = np.asarray(self._database_ND[start : start + CHUNK_ITEMS])
-            scores_BN[:, start : start + len(chunk_ND)] = inner_products(
-                block_BD, chunk_ND, threads=1
-            )
+            products = inner_products(block_BD, chunk_ND, threads=1)
+            if not self._spherical:
+                products = 2 * products - np.square(chunk_ND).sum(axis=1)
+            scores_BN[:, start : start + len(chunk_ND)] = products
         yield scores_BN
 
 
@@ -212,13 +251,15 @@ class ClassRanker:
 
     ``class_id``: predicted labels of the query against predicted labels of the item, scored by the
     number they share (for one label each: 1 when equal, else 0). ``class_centre``: inner product of
-    the float query and the normalised mean of the centres of the item's predicted labels.
+    the float query and the normalised mean of the centres of the item's predicted labels; where
+    embeddings have lengths of their own, Euclidean distance from the mean itself.
 
     Args:
         predicted_queries: predicted labels of the queries.
         predicted_database: predicted labels of the database.
-        class_centres_CD: float32 [C, D], unit rows.
-        queries_QD: float32 [Q, D], unit rows.
+        class_centres_CD: float32 [C, D], unit rows where embeddings are.
+        queries_QD: float32 [Q, D], likewise.
+        spherical: embeddings have length one.
     """
 
     names: tuple[str, ...] = ("class_id", "class_centre")
@@ -229,6 +270,8 @@ class ClassRanker:
         predicted_database: PredictedSets,
         class_centres_CD: NDArray[np.float32],
         queries_QD: NDArray[np.float32],
+        *,
+        spherical: bool = True,
     ) -> None:
         # Items with the same predicted labels score alike: G distinct sets are scored, then spread.
         self._sets_GC = predicted_database.sets.astype(np.float32)
@@ -237,7 +280,12 @@ class ClassRanker:
         # Centres that cancel have no mean direction: the first label's then stands alone.
         cancelled_G = ~centres_GD.any(axis=1)
         centres_GD[cancelled_G] = class_centres_CD[predicted_database.sets[cancelled_G].argmax(1)]
-        self._centres_GD = normalise_rows(centres_GD)
+        if spherical:
+            self._centres_GD = normalise_rows(centres_GD)
+        else:
+            centres_GD /= self._sets_GC.sum(axis=1, keepdims=True)
+            self._centres_GD = np.ascontiguousarray(centres_GD, dtype=np.float32)
+        self._spherical = spherical
         self._predicted_queries = predicted_queries
         self._queries_QD = queries_QD
 
@@ -246,6 +294,8 @@ class ClassRanker:
         sets_BC = self._predicted_queries.sets[self._predicted_queries.of_item[queries]]
         yield (sets_BC.astype(np.float32) @ self._sets_GC.T)[:, self._set_of_item_N]
         near_BG = inner_products(self._queries_QD[queries], self._centres_GD, threads=1)
+        if not self._spherical:
+            near_BG = 2 * near_BG - np.square(self._centres_GD).sum(axis=1)
         yield near_BG[:, self._set_of_item_N]
 
 

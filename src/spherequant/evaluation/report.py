@@ -30,6 +30,8 @@ class Report:
     Attributes:
         source: name of the source.
         protocol: which images were queries and which the database.
+        objective: what the model was trained with; None where it does not tell.
+        score: what ``map`` ranks codes by.
         bits: length of a code.
         fingerprint: of the model.
         at: R of mAP@R; None means all.
@@ -51,6 +53,8 @@ class Report:
 
     source: str
     protocol: str
+    objective: str | None
+    score: str
     bits: int
     fingerprint: str
     at: int | None
@@ -78,6 +82,8 @@ class Report:
         """The report under its JSON keys; every value is a plain one."""
         figures = {
             "protocol": self.protocol,
+            "objective": self.objective,
+            "score": self.score,
             "bits": self.bits,
             **self.figures.to_dict(),
             "map_at": "all" if self.at is None else self.at,

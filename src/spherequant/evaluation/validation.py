@@ -67,7 +67,13 @@ def validate(
     except LabelError:  # none of them can be read
         return None
     codes_NM = model.encode_vectors(images.database)
-    ranker = CodeRanker(model.codebooks, codes_NM, images.queries, every_measure=False)
+    ranker = CodeRanker(
+        model.codebooks,
+        codes_NM,
+        images.queries,
+        every_measure=False,
+        spherical=model.normalised,
+    )
     no_ranks = np.zeros(0, np.int64)
     ranked = rank_queries(ranker, images.relevance, at=None, ranks=no_ranks)["codes"]
     return Validation(

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MAGIC = b"SPHEREQUANTCACHE"
-_VERSION = 1
+_VERSION = 2
 # Magic, version, CRC-32 and length of the description, length of the file.
 _PRELUDE = struct.Struct("<16sIIQQ24x")
 _ALIGNMENT = 64

@@ -44,10 +44,16 @@ def create_folder(
     """Make an index; see ``Index.create``.
 
     Raises:
-        InputError: something is already there.
+        InputError: something is already there, or the model's embeddings are not normalised.
         ConfigError: a metadata column cannot be used.
     """
     names = columns.check_metadata_columns(metadata_columns)
+    if not getattr(model, "normalised", True):  # only the package's own models have a choice
+        raise InputError(
+            "this model was trained without normalising its embeddings (objective no-norm): "
+            "an index ranks by the inner product of unit vectors, which would be wrong for "
+            "it. Such a model is for `evaluate` only; train with another objective."
+        )
     if (folder / HEADER_FILE).exists():
         raise InputError(f"{folder} is already an index: open it, or choose another folder.")
     with reported(f"cannot create {folder}"):

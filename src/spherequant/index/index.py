@@ -111,7 +111,7 @@ class Index:
             thumbnails: keep a JPEG thumbnail of each image.
 
         Raises:
-            InputError: something is already there.
+            InputError: something is already there, or the model's embeddings are not normalised.
             ConfigError: a metadata column cannot be used.
         """
         folder = Path(directory).absolute()

@@ -1,4 +1,4 @@
-"""Class centres φ: normalised class means of the embeddings, from exact sums."""
+"""Class centres φ: class means of the embeddings, from exact sums, normalised as those are."""
 
 from __future__ import annotations
 
@@ -13,33 +13,52 @@ class CentreSums:
         classes: C.
         dim: D.
         device: where the sums are kept.
+        normalised: whether embeddings have length one.
     """
 
-    def __init__(self, classes: int, dim: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        classes: int,
+        dim: int,
+        device: torch.device | str = "cpu",
+        *,
+        normalised: bool = True,
+    ) -> None:
+        self.normalised = normalised
         self.sums_CD = torch.zeros(classes, dim, dtype=torch.float64, device=device)
+        self.counts_C1 = torch.zeros(classes, 1, dtype=torch.float64, device=device)
 
     def add(self, z_BD: torch.Tensor, labels_BC: torch.Tensor) -> None:
         """Add each embedding to the sum of each of its labels.
 
         Args:
-            z_BD: float, rows of length one.
+            z_BD: float.
             labels_BC: bool.
         """
-        self.sums_CD += labels_BC.to(torch.float64).T @ z_BD.detach().to(torch.float64)
+        labels = labels_BC.to(torch.float64)
+        self.sums_CD += labels.T @ z_BD.detach().to(torch.float64)
+        self.counts_C1 += labels.sum(dim=0)[:, None]
 
     def centres(self) -> torch.Tensor:
-        """Return φ: float32 [C, D]; rows of length one, zero for a class without images."""
-        return functional.normalize(self.sums_CD).to(torch.float32)
+        """Return φ: float32 [C, D]; of length one where embeddings are, zero without images."""
+        if self.normalised:
+            return functional.normalize(self.sums_CD).to(torch.float32)
+        return (self.sums_CD / self.counts_C1.clamp(min=1)).to(torch.float32)
 
 
-def centres_of(labels_BC: torch.Tensor, centres_CD: torch.Tensor) -> torch.Tensor:
-    """Return φ_y of each image: for several labels the normalised mean of their centres.
+def centres_of(
+    labels_BC: torch.Tensor, centres_CD: torch.Tensor, *, normalised: bool = True
+) -> torch.Tensor:
+    """Return φ_y of each image: for several labels the mean of their centres.
 
     Args:
         labels_BC: bool, at least one label a row.
         centres_CD: float32.
+        normalised: divide the mean by its length.
 
     Returns:
-        float32 [B, D], rows of length one.
+        float32 [B, D].
     """
-    return functional.normalize(labels_BC.to(centres_CD.dtype) @ centres_CD)
+    labels = labels_BC.to(centres_CD.dtype)
+    sums_BD = labels @ centres_CD
+    return functional.normalize(sums_BD) if normalised else sums_BD / labels.sum(1, keepdim=True)

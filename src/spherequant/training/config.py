@@ -24,7 +24,19 @@ _CHOICES = {
     "augment": ("auto", "none", "shift", "crop"),
     "precision": ("auto", "float32", "bfloat16"),
     "labels": ("auto", "folders", "csv", "none"),
+    "objective": (
+        "dsq",
+        "softmax",
+        "softmax-centre",
+        "no-discriminative",
+        "no-norm",
+        "csq",
+        "orthohash",
+    ),
 }
+
+# Each dimension of the embedding is a bit, and codes are signs.
+BINARY = ("csq", "orthohash")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +45,9 @@ class TrainConfig:
 
     Attributes:
         bits: length of a code; a multiple of 8 from 8 to 128: M = bits / 8 codebooks.
+        objective: ``dsq``, the objective of method.md, or one of the alternatives that it is
+            compared with (docs: alternatives). An alternative replaces the settings that it has no
+            use for.
         sparsity: the most nonzeros that all codebooks together may hold: ``none`` for any number
             (dense codebooks), ``S1`` = K D, ``S2`` = min(K D + D², M K D), or a count.
         backbone: ``small``, a timm model, or ``auto``: ``small`` for labelled images up to 64
@@ -65,6 +80,7 @@ class TrainConfig:
     """
 
     bits: int = 32
+    objective: str = "dsq"
     sparsity: int | str = "none"
     backbone: str = AUTO
     weights: str = AUTO
@@ -109,6 +125,8 @@ class TrainConfig:
                 _unknown(self.sparsity, choices, "a budget of nonzeros (name or count)")
             )
         self._check_ranges()
+        if self.binary:
+            self._check_binary()
         if self.dim:  # 0 is replaced before anything is learned
             self.nonzero_budget(self.dim)
 
@@ -149,6 +167,28 @@ class TrainConfig:
             raise ConfigError(f"softmax_scale must be above 0, not {self.softmax_scale}")
         if self.rounds < 0:
             raise ConfigError(f"rounds must not be below 0: {self.rounds}")
+
+    def _check_binary(self) -> None:
+        if self.dim not in (0, self.bits):
+            raise ConfigError(
+                f"objective {self.objective} makes a bit of each dimension: dim must be 0 or "
+                f"{self.bits}, not {self.dim}"
+            )
+        if self.sparsity != "none":
+            raise ConfigError(
+                f"objective {self.objective} has codes of signs, no codebooks that could be "
+                f"sparse: sparsity must be 'none', not {self.sparsity!r}"
+            )
+
+    @property
+    def binary(self) -> bool:
+        """Whether codes are the signs of the embedding, one bit a dimension."""
+        return self.objective in BINARY
+
+    @property
+    def normalised(self) -> bool:
+        """Whether embeddings lie on the unit sphere, as an index needs them."""
+        return self.objective != "no-norm"
 
     @property
     def n_codebooks(self) -> int:

@@ -30,26 +30,40 @@ class Learner(nn.Module):
         classes: C.
         dim: D.
         scale: s, the length that the classifier's rows start with.
+        targets: float32 [C, D], rows that the classifier has and keeps; None learns them.
+        raw: give what the network normalises, not z.
     """
 
-    def __init__(self, network: EmbeddingNetwork, classes: int, dim: int, scale: float) -> None:
+    def __init__(
+        self,
+        network: EmbeddingNetwork,
+        classes: int,
+        dim: int,
+        scale: float,
+        *,
+        targets: torch.Tensor | None = None,
+        raw: bool = False,
+    ) -> None:
         super().__init__()
-        self.network = network
-        rows = torch.empty(classes, dim)
-        nn.init.orthogonal_(rows)
-        self.weight = nn.Parameter(scale * functional.normalize(rows))
-        self.bias = nn.Parameter(torch.zeros(classes))
+        self.network, self.raw = network, raw
+        learned = targets is None
+        if targets is None:
+            targets = nn.init.orthogonal_(torch.empty(classes, dim))
+        rows = scale * functional.normalize(targets)
+        self.weight = nn.Parameter(rows, requires_grad=learned)
+        self.bias = nn.Parameter(torch.zeros(classes), requires_grad=learned)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return z: float32 [B, D], rows of length one."""
-        z: torch.Tensor = self.network(images)
-        return z
+        """Return z: float32 [B, D], rows of length one; or the centred projection."""
+        given: torch.Tensor = self.network.project(images) if self.raw else self.network(images)
+        return given
 
 
 def make_optimizer(learner: Learner, config: TrainConfig) -> torch.optim.Optimizer:
     """Return the optimizer with a group for each kind of parameter."""
     rate, decay = config.learning_rate, config.weight_decay
-    head = {"params": [learner.weight, learner.bias], "weight_decay": 0.0}
+    classifier = [p for p in (learner.weight, learner.bias) if p.requires_grad]
+    head = {"params": classifier, "weight_decay": 0.0}
     shifts, filters = _trainable(learner.network)
     if config.optimizer == "sgd":
         groups = [

@@ -19,7 +19,9 @@ from spherequant.embedding import embed_batches
 from spherequant.errors import FormatError, SpherequantError
 from spherequant.quantizer import ClassTarget, Encoder
 from spherequant.quantizer.learning import DEFAULT_ITERATIONS, learn_codebooks
+from spherequant.quantizer.signs import sign_codebooks
 from spherequant.training import augment, checkpoint, losses
+from spherequant.training.binary_terms import BinaryTerms
 from spherequant.training.centres import CentreSums, centres_of
 from spherequant.training.config import N_CODEWORDS
 from spherequant.training.learner import Learner, make_average, make_optimizer, rate_factor
@@ -118,6 +120,9 @@ class Trainer:
         self._augment = augment.augmentation(config.augment)
         self._mirror_numbers = uniform(self._hashes, 1, "mirror", config.seed)
         self._labels = torch.from_numpy(images.labels).to(fabric.device)
+        self._binary_terms = (
+            BinaryTerms(config, images.labels.shape[1], fabric.device) if config.binary else None
+        )
         self.epoch = 0
         self.centres: torch.Tensor | None = None  # φ of the epoch or round before
         self.reconstructions: torch.Tensor | None = None  # x̂ of every training image
@@ -162,7 +167,12 @@ class Trainer:
         numbers = uniform(self._hashes, augment.NUMBERS - 1, "augment", config.seed, self.epoch)
         numbers = np.concatenate([self._mirror_numbers, numbers], axis=1)
         order = shuffled(self._hashes, config.seed, self.epoch)
-        sums = CentreSums(self._labels.shape[1], self.learner.weight.shape[1], self.fabric.device)
+        sums = CentreSums(
+            self._labels.shape[1],
+            self.learner.weight.shape[1],
+            self.fabric.device,
+            normalised=config.normalised,
+        )
         for position, rows in enumerate(np.array_split(order, self.batches)):
             step = self.epoch * self.batches + position
             self._set_rate(step)
@@ -190,6 +200,8 @@ class Trainer:
     def _terms(self, z_BD: torch.Tensor, rows: np.ndarray) -> dict[str, torch.Tensor]:
         """Return the terms of the objective that have begun."""
         labels_BC = self._labels[rows]
+        if self._binary_terms is not None:
+            return self._binary_terms(z_BD, labels_BC)
         learner = self.learner
         terms = {
             "softmax": losses.softmax_loss(
@@ -201,7 +213,7 @@ class Trainer:
             )
         }
         if self.centres is not None:
-            centre_BD = centres_of(labels_BC, self.centres)
+            centre_BD = centres_of(labels_BC, self.centres, normalised=self.config.normalised)
             terms["centre"] = losses.centre_loss(z_BD, centre_BD)
             if self.reconstructions is not None:
                 x_BD = self.reconstructions[rows]
@@ -212,6 +224,8 @@ class Trainer:
     def _weigh(self, terms: dict[str, torch.Tensor]) -> torch.Tensor:
         weights = {
             "softmax": 1.0,
+            "central": 1.0,
+            "orthogonal": 1.0,
             "quantization": self.config.quantization_weight,
             "centre": self.config.centre_weight,
             "discriminative": self.config.discriminative_weight,
@@ -234,10 +248,14 @@ class Trainer:
         """
         self._say("quantize")
         z_ND = self._embed_clean(last=last)
-        sums = CentreSums(self._labels.shape[1], z_ND.shape[1])
+        normalised = self.config.normalised
+        sums = CentreSums(self._labels.shape[1], z_ND.shape[1], normalised=normalised)
         labels = torch.from_numpy(self.images.labels)
         sums.add(torch.from_numpy(z_ND), labels)
         centres = sums.centres()
+        if self.config.binary:
+            self.centres = centres.to(self.fabric.device)
+            return sign_codebooks(self.config.bits, unit=True)
         if last and self.config.encode_toward_class:
             # What the encoder will encode: no given label, and shorter where the network is unsure.
             u_ND = self._class_target(centres).target(z_ND)
@@ -259,7 +277,8 @@ class Trainer:
 
     def _target(self, z_ND: np.ndarray, centres: torch.Tensor) -> np.ndarray:
         """Return u of method.md: embeddings blended with the centres of their given labels."""
-        phi_ND = centres_of(torch.from_numpy(self.images.labels), centres).numpy()
+        labels = torch.from_numpy(self.images.labels)
+        phi_ND = centres_of(labels, centres, normalised=self.config.normalised).numpy()
         pull = self.config.pull
         return np.asarray((z_ND + pull * phi_ND) / (1 + pull), np.float32)
 

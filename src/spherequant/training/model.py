@@ -76,6 +76,11 @@ class Model:
         self.network.to(_device(), memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack the pair
 
     @property
+    def normalised(self) -> bool:
+        """Whether embeddings lie on the unit sphere. An index takes no other."""
+        return self.network.normalised
+
+    @property
     def bits(self) -> int:
         """Length of a code."""
         return self.codebooks.bits
@@ -221,13 +226,16 @@ class Model:
         values = read_description(folder)
         try:
             spec = BackboneSpec.from_dict(values["backbone"])
-            network = EmbeddingNetwork(*spec.build(), int(values["dim"]))
+            config = TrainConfig.load(folder / "config.toml")
+            network = EmbeddingNetwork(
+                *spec.build(), int(values["dim"]), normalised=config.normalised
+            )
             network.load_state_dict(load_tensors(folder / _WEIGHTS))
             hashes = load_arrays(folder / _TRAINED)["hashes"].view(np.uint64)
             if _digest(hashes) != values["trained_digest"]:
                 raise FormatError(_DAMAGED.format(folder, f"{_TRAINED} has changed"))
             model = cls(
-                config=TrainConfig.load(folder / "config.toml"),
+                config=config,
                 classes=tuple(values["classes"]),
                 network=network,
                 backbone=spec,
@@ -246,7 +254,7 @@ class Model:
 
     def _code_settings(self) -> dict[str, Any]:
         """Return the plain values that change a code, beside weights and codebooks."""
-        return {
+        settings = {
             "backbone": self.backbone.to_dict(),
             "preprocessing": self.preprocessing.to_dict(),
             "mirror": self.config.mirror,
@@ -258,6 +266,8 @@ class Model:
             "sharpness": 0.0 if self.encoder.target is None else self.encoder.target.sharpness,
             "multi_label": self.multi_label,
         }
+        # Absent where it is true, as in models of before there was a choice.
+        return settings if self.normalised else {**settings, "normalised": False}
 
     def _description(self) -> dict[str, Any]:
         return {

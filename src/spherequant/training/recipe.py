@@ -15,6 +15,28 @@ _SMALL_SAMPLES = 40_000
 _SMALL_EPOCHS = 15
 _TIMM_EPOCHS = 20
 
+# What an objective fixes: terms that it lacks have no weight, and what has no use without a
+# discriminative term is off. Codes that no term of the objective knows are learned at the end.
+_WITHOUT_CODES: dict[str, object] = {
+    "quantization_weight": 0.0,
+    "discriminative_weight": 0.0,
+    "rounds": 0,
+    "encode_toward_class": False,
+}
+_FIXED: dict[str, dict[str, object]] = {
+    "softmax": {**_WITHOUT_CODES, "centre_weight": 0.0},
+    "softmax-centre": _WITHOUT_CODES,
+    "no-discriminative": {"discriminative_weight": 0.0, "encode_toward_class": False},
+    # Its quantization term is one of signs.
+    "csq": {
+        "centre_weight": 0.0,
+        "discriminative_weight": 0.0,
+        "rounds": 0,
+        "encode_toward_class": False,
+    },
+    "orthohash": {**_WITHOUT_CODES, "centre_weight": 0.0},
+}
+
 
 def choose_backbone(config: TrainConfig, *, labelled: bool, typical_side: int) -> TrainConfig:
     """Replace ``auto`` of backbone and weights.
@@ -54,7 +76,7 @@ def resolve(config: TrainConfig, *, images: int, labelled: bool, bf16_pays: bool
     # The rates were found with these batches; smaller ones take smaller steps.
     rate = 0.06 * (batch / 512) ** 0.5 if small else 1e-3 * (batch / 64) ** 0.5
     automatic: dict[str, object] = {
-        "dim": 64 if labelled else 128,
+        "dim": config.bits if config.binary else (64 if labelled else 128),
         "epochs": epochs if labelled else 0,
         "batch_size": batch,
         "learning_rate": rate,
@@ -73,4 +95,5 @@ def resolve(config: TrainConfig, *, images: int, labelled: bool, bf16_pays: bool
         chosen["augment"] = "shift" if small else "crop"
     if config.precision == "auto":
         chosen["precision"] = "bfloat16" if bf16_pays and small else "float32"
+    chosen |= _FIXED.get(config.objective, {})
     return dataclasses.replace(config, **chosen)  # type: ignore[arg-type]  # values checked by TrainConfig

@@ -21,6 +21,7 @@ from spherequant.errors import ConfigError, InputError, LabelError
 from spherequant.images import Limits, PixelCache, Skip, Source, Split, make_split, open_source
 from spherequant.quantizer import Encoder
 from spherequant.quantizer.learning import learn_codebooks
+from spherequant.training.binary_terms import class_targets
 from spherequant.training.config import N_CODEWORDS, TrainConfig
 from spherequant.training.learner import Learner
 from spherequant.training.loop import Report, Trainer, TrainEvent, TrainingImages
@@ -58,8 +59,9 @@ def train(
 ) -> Model:
     """Train a network and a quantizer on the training images of a source.
 
-    With labels: the objective of method.md (DSQ). Without: the features of a pretrained backbone,
-    projected to their principal directions and quantized as they are.
+    With labels: the objective of method.md (DSQ), or the alternative that ``config`` names.
+    Without: the features of a pretrained backbone, projected to their principal directions and
+    quantized as they are.
 
     Args:
         source: a folder, .zip, .tar, ``digits``, a known data set's name, or a re-iterable of
@@ -123,6 +125,7 @@ def train(
             model = _train_unsupervised(cache, setup, tell)
         model.summary.update(
             _facts(opened, split, cache, classes, labelled=labelled),
+            objective=config.objective if labelled else "unsupervised",
             seed=config.seed,
             seconds=round(model.summary.get("seconds", 0.0) + time.perf_counter() - begun, 1),
         )
@@ -175,13 +178,18 @@ def _set_up(
             "knows nothing: give labels (--labels folders or csv), or a pretrained backbone "
             "(--backbone NAME --weights pretrained, or --weights FILE)"
         )
+    if not labelled and config.objective != "dsq":
+        raise LabelError(
+            f"objective {config.objective} is learned from labels, and there are not two of them: "
+            "give labels (--labels folders or csv), or leave the objective out"
+        )
     config = resolve(config, images=len(items), labelled=labelled, bf16_pays=_bf16_pays())
     torch.manual_seed(seed_for("weights", config.seed))
     backbone, features, preprocessing, spec = create_backbone(
         config.backbone, config.weights, config.image_size
     )
     config = dataclasses.replace(config, image_size=preprocessing.size)
-    network = EmbeddingNetwork(backbone, features, config.dim)
+    network = EmbeddingNetwork(backbone, features, config.dim, normalised=config.normalised)
     with _without_notices():
         fabric = Fabric(
             accelerator="cuda" if torch.cuda.is_available() else "cpu",
@@ -245,7 +253,18 @@ def _train_supervised(
         sample = np.sort(shuffled(key_hashes(images.keys), config.seed)[:_WHITENED_IMAGES])
         pixels = torch.from_numpy(np.array(cache.pixels[sample]))
         setup.network.backbone.fit_whitening(setup.preprocessing.standardise(pixels))
-    learner = Learner(setup.network, len(classes), config.dim, config.softmax_scale)
+    if not config.normalised and (labels.sum(axis=1) > 1).any():
+        raise ConfigError(
+            f"objective {config.objective} is for images of one label each: take another"
+        )
+    learner = Learner(
+        setup.network,
+        len(classes),
+        config.dim,
+        config.softmax_scale,
+        targets=class_targets(config, len(classes)) if config.binary else None,
+        raw=config.objective == "csq",
+    )
     trainer = Trainer(
         learner, setup.preprocessing, images, config, setup.fabric, report, checkpoint
     )

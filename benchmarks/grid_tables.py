@@ -1,0 +1,187 @@
+"""The grid's tables: mAP by method and protocol, paired differences, and what each cell took."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from spherequant.evaluation import paired_bootstrap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from grid_records import Cell
+    from spherequant.evaluation import Comparison
+
+Place = tuple[str, int]  # protocol, bits
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the comparison: a ranking of a method's cells.
+
+    Attributes:
+        title: in the table.
+        method: whose embeddings.
+        ranking: which of its rankings.
+    """
+
+    title: str
+    method: str
+    ranking: str = "codes"
+
+
+_FAISS = {
+    "pq": "FAISS PQ",
+    "opq": "FAISS OPQ",
+    "rq": "FAISS RQ",
+    "lsq": "FAISS LSQ",
+    "itq": "ITQ, Hamming",
+    "itq_asymmetric": "ITQ, float query",
+    "rabitq": "RaBitQ",
+}
+OURS = Row("DSQ", "dsq")
+ROWS = (
+    OURS,
+    Row("DSQ without the discriminative term", "no-discriminative"),
+    Row("DSQ without normalisation, Euclidean distance", "no-norm"),
+    Row("DSQ without normalisation, cosine", "no-norm", "cosine"),
+    Row("softmax and centre, then our quantizer", "softmax-centre"),
+    *(
+        Row(f"softmax and centre, then {title}", "softmax-centre", name)
+        for name, title in _FAISS.items()
+    ),
+    Row("softmax, then our quantizer", "softmax"),
+    *(Row(f"softmax, then {title}", "softmax", name) for name, title in _FAISS.items()),
+    *(Row(f"DSQ's embeddings, then {title}", "dsq", name) for name, title in _FAISS.items()),
+    Row("OrthoHash, float query", "orthohash"),
+    Row("OrthoHash, Hamming distance", "orthohash", "hamming"),
+    Row("CSQ, float query", "csq"),
+    Row("CSQ, Hamming distance", "csq", "hamming"),
+    Row("float embeddings of DSQ", "dsq", "float"),
+    Row("class-id of DSQ", "dsq", "class_id"),
+    Row("class centre of DSQ", "dsq", "class_centre"),
+    Row("float embeddings of softmax", "softmax", "float"),
+)
+
+
+def compared(method: str) -> set[str]:
+    """The rankings of a method that tables compare query by query."""
+    return {row.ranking for row in ROWS if row.method == method}
+
+
+def tables(cells: Sequence[Cell], places: Sequence[Place]) -> list[dict[str, Any]]:
+    """All tables of the recorded cells; what was not run is None.
+
+    Args:
+        cells: recorded.
+        places: the columns, whether or not they have a cell.
+    """
+    return [
+        _maps(cells, places),
+        *(_differences(cells, place) for place in places if _of(cells, OURS, place)),
+        _facts(cells),
+    ]
+
+
+def _of(cells: Iterable[Cell], row: Row, place: Place) -> list[Cell]:
+    """The cells of a row at one place, by seed."""
+    found = [
+        cell
+        for cell in cells
+        if (cell.protocol, cell.bits) == place
+        and cell.method == row.method
+        and row.ranking in cell.maps
+    ]
+    return sorted(found, key=lambda cell: cell.seed)
+
+
+def _maps(cells: Sequence[Cell], places: Sequence[Place]) -> dict[str, Any]:
+    return {
+        "caption": "mAP, mean over seeds (least to most)",
+        "columns": ["method", *(f"{protocol}, {bits} bits" for protocol, bits in places)],
+        "rows": [
+            [row.title, *(_spread(_of(cells, row, place), row.ranking) for place in places)]
+            for row in ROWS
+            if any(_of(cells, row, place) for place in places)
+        ],
+    }
+
+
+def _spread(cells: Sequence[Cell], ranking: str) -> str | None:
+    """Mean and range over seeds, with what made them."""
+    if not cells:
+        return None
+    maps = [cell.maps[ranking] for cell in cells]
+    seeds = ", ".join(str(cell.seed) for cell in cells)
+    between = f" ({min(maps):.4f} to {max(maps):.4f})" if len(maps) > 1 else ""
+    made = sorted({f"{cell.epochs} epochs, {cell.image_size} px" for cell in cells})
+    return f"{np.mean(maps):.4f}{between}; seed {seeds}; {'; '.join(made)}"
+
+
+def compare(cells: Sequence[Cell], row: Row, place: Place) -> tuple[list[int], Comparison] | None:
+    """DSQ less another row over the seeds that both have; None without any.
+
+    Returns:
+        The seeds, and the paired bootstrap of the difference averaged over them.
+    """
+    ours = {cell.seed: cell for cell in _of(cells, OURS, place)}
+    theirs = {cell.seed: cell for cell in _of(cells, row, place)}
+    seeds = sorted(ours.keys() & theirs.keys())
+    if not seeds:
+        return None
+    if len({cell.queries for cell in [*ours.values(), *theirs.values()]}) > 1:
+        raise SystemExit(f"cells of {place} were asked different queries: run them again")
+    return seeds, paired_bootstrap(
+        np.stack([ours[seed].average_precision("codes") for seed in seeds]),
+        np.stack([theirs[seed].average_precision(row.ranking) for seed in seeds]),
+    )
+
+
+def _differences(cells: Sequence[Cell], place: Place) -> dict[str, Any]:
+    rows = []
+    for row in ROWS[1:]:
+        compared = compare(cells, row, place)
+        if compared is None:
+            continue
+        seeds, result = compared
+        verdict = "above" if result.above else "at or above" if result.at_or_above else "below"
+        interval = f"[{result.low:+.4f}, {result.high:+.4f}]"
+        named = ", ".join(map(str, seeds))
+        rows.append([row.title, f"{result.difference:+.4f}", interval, f"DSQ is {verdict}", named])
+    return {
+        "caption": f"{place[0]}, {place[1]} bits: DSQ less the other, paired over queries",
+        "columns": ["other", "difference of mAP", "95 % interval", "verdict", "seeds"],
+        "rows": rows,
+    }
+
+
+def _facts(cells: Sequence[Cell]) -> dict[str, Any]:
+    return {
+        "caption": "What each cell took",
+        "columns": [
+            "cell",
+            "epochs",
+            "images",
+            "pixels",
+            "training, s",
+            "evaluation, s",
+            "accuracy",
+            "distinct codes",
+        ],
+        "rows": [
+            [
+                cell.name,
+                cell.epochs,
+                cell.images,
+                cell.image_size,
+                round(cell.train_seconds),
+                round(cell.evaluate_seconds),
+                cell.accuracy,
+                cell.distinct_codes,
+            ]
+            for cell in cells
+        ],
+    }
