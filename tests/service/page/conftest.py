@@ -67,7 +67,7 @@ def filled(made, pictures, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def site(filled):
-    """``spherequant serve`` as a process of its own, over ``filled``; its address and an API client."""
+    """``spherequant serve`` as a process of its own, over ``filled``."""
     arguments = ["-m", "spherequant.cli", "serve", str(filled), "--port", "0", "--quiet"]
     environment = os.environ | {"PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
@@ -104,9 +104,12 @@ class Visitor:
         self.page.set_default_timeout(PATIENCE)
         self.url = url
         self.requests, self.faults = [], []
-        self.page.on("request", lambda request: self.requests.append(request))
+        self.page.on("request", self._asked)
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.on("console", self._heard)
+
+    def _asked(self, request):
+        self.requests.append(request)
 
     def _heard(self, message):
         # The browser's own line for each answer that is an error; the page tells it, too.
@@ -173,7 +176,11 @@ def held():
     @contextmanager
     def hold(page, pattern):
         routes = []
-        page.route(pattern, routes.append)
+
+        def keep(route):  # Playwright takes no built-in function
+            routes.append(route)
+
+        page.route(pattern, keep)
         yield routes
         page.unroute(pattern)
         for route in routes:
@@ -189,7 +196,7 @@ def shown():
     def keys(page):
         expect(page.locator("#grid")).to_have_attribute("aria-busy", "false")
         expect(page.locator(".tile").first).to_be_visible()
-        links = page.locator(".tile-main").all()
-        return [link.get_attribute("data-item") for link in links]
+        links = page.locator(".tile-main")
+        return links.evaluate_all("links => links.map((link) => link.dataset.item)")
 
     return keys

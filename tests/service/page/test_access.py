@@ -6,6 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 KEY = "a key to read with"
+ITEM = "digits/3/05.png"
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,7 @@ def give(page, key):
 
 
 def test_a_key_is_asked_for_and_kept_for_the_tab(visit, locked, shown):
-    page = visit(locked).open("?key=3/05.png")
+    page = visit(locked).open(f"?key={ITEM}")
     give(page, "no key of this service")
     expect(page.locator("#key-text")).to_contain_text("not accepted")
     give(page, KEY)
@@ -39,7 +40,7 @@ def test_a_key_is_asked_for_and_kept_for_the_tab(visit, locked, shown):
 
 
 def test_without_a_key_the_page_says_so_and_asks_again(visit, locked, shown):
-    page = visit(locked).open("?key=3/05.png")
+    page = visit(locked).open(f"?key={ITEM}")
     page.get_by_role("button", name="Cancel").click()
     told = page.get_by_role("alert")
     expect(told.get_by_role("heading", name="Unauthorized")).to_be_visible()
@@ -49,7 +50,7 @@ def test_without_a_key_the_page_says_so_and_asks_again(visit, locked, shown):
 
 
 def test_originals_open_with_a_key(visit, locked):
-    page = visit(locked).open("?item=3/05.png")
+    page = visit(locked).open(f"?item={ITEM}")
     give(page, KEY)
     link = page.get_by_role("link", name="Open the original")
     with page.expect_popup() as opened:

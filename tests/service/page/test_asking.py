@@ -21,7 +21,9 @@ def similar(site, three):
     """Keys that the API gives for the image."""
 
     def ask(**query):
-        answer = site.client.post("/v1/search", params=query, files={"image": ("three.png", three.read_bytes())})
+        answer = site.client.post(
+            "/v1/search", params=query, files={"image": ("three.png", three.read_bytes())}
+        )
         return [hit["key"] for hit in answer.json()["results"]]
 
     return ask
@@ -91,12 +93,14 @@ def test_a_phone_may_take_a_photo(visit, site, three, shown, similar):
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name="Take a photo").tap()
     chooser.value.set_files(three)
+    expect(page.locator("#query-name")).to_have_text("05.png")
     assert shown(page)[:48] == similar(k=48)
 
 
 def test_further_pages_send_the_vector_and_not_the_image(visitor, three, shown, similar):
     page = visitor.open()
     page.locator("#file").set_input_files(three)
+    expect(page.locator("#query-name")).to_have_text("05.png")
     shown(page)
     page.get_by_role("button", name="Show more").click()
     expect(page.locator(".tile")).to_have_count(96)
@@ -129,7 +133,7 @@ def test_what_the_service_refuses_is_told_and_can_be_tried_again(visitor, tmp_pa
     page = visitor.open()
     page.locator("#file").set_input_files(bad)
     told = page.get_by_role("alert")
-    expect(told.get_by_role("heading", name="Unprocessable Content")).to_be_visible()
+    expect(told.get_by_role("heading", name="Unprocessable")).to_be_visible()
     expect(told.locator("p").first).to_contain_text("cannot be")
     with page.expect_request(SEARCH):
         told.get_by_role("button", name="Try again").click()
@@ -187,6 +191,7 @@ def test_a_reload_keeps_the_search_and_another_window_says_that_the_image_is_gon
 ):
     page = open_page()
     page.locator("#file").set_input_files(three)
+    expect(page.locator("#query-name")).to_have_text("05.png")
     before = shown(page)
     page.reload()
     assert shown(page)[: len(before)] == before

@@ -68,7 +68,9 @@ def test_a_part_that_fails_leaves_the_others(open_page):
     page.get_by_role("link", name="Collection").click()
     classes = page.get_by_role("region", name="Classes")
     expect(classes.get_by_role("alert")).to_contain_text("The service does not answer")
-    expect(page.get_by_role("region", name="Recent changes").get_by_role("listitem")).to_have_count(12)
+    expect(page.get_by_role("region", name="Recent changes").get_by_role("listitem")).to_have_count(
+        12
+    )
     page.unroute("**/v1/labels*")
     classes.get_by_role("button", name="Try again").click()
     expect(classes.get_by_role("listitem")).to_have_count(13)

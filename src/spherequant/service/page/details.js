@@ -63,7 +63,24 @@ export class Details {
 
   /** The results around the item have changed. */
   refresh() {
-    this.#dialog.querySelector(".details-bar")?.replaceWith(this.#bar(this.#key));
+    this.#keepingFocus(() => {
+      this.#dialog.querySelector(".details-bar")?.replaceWith(this.#bar(this.#key));
+    });
+  }
+
+  /**
+   * Replace what is shown; the focus goes to the new button of the same name, or to Close.
+   * @param {() => void} replace
+   */
+  #keepingFocus(replace) {
+    const name = document.activeElement?.getAttribute("aria-label");
+    replace();
+    if (!this.#dialog.open || this.#dialog.contains(document.activeElement)) return;
+    const buttons = /** @type {HTMLButtonElement[]} */ ([
+      ...this.#dialog.querySelectorAll(".details-bar button"),
+    ]);
+    const same = buttons.find((one) => one.getAttribute("aria-label") === name && !one.disabled);
+    (same ?? buttons[buttons.length - 1]).focus();
   }
 
   /** @param {KeyboardEvent} event */
@@ -93,30 +110,26 @@ export class Details {
     const frame = thumbnail(key);
     const facts = make("div", { class: "details-facts", "aria-live": "polite" });
     const near = make("div", { class: "details-near" });
-    this.#dialog.replaceChildren(
-      this.#bar(key),
-      make(
-        "div",
-        { class: "details-body" },
-        make("div", { class: "details-picture" }, frame),
-        make(
-          "div",
-          { class: "details-text" },
-          make("h2", { id: "details-title" }, format.nameOf(key)),
-          make(
-            "p",
-            { class: "buttons" },
-            make(
-              "a",
-              { class: "button primary", href: address(moreLike(state, key)), "data-like": key },
-              "More like this",
-            ),
-          ),
-          facts,
-          near,
-        ),
-      ),
+    const like = make(
+      "a",
+      { class: "button primary", href: address(moreLike(state, key)), "data-like": key },
+      "More like this",
     );
+    const text = make(
+      "div",
+      { class: "details-text" },
+      make("h2", { id: "details-title" }, format.nameOf(key)),
+      make("p", { class: "buttons" }, like),
+      facts,
+      near,
+    );
+    const picture = make("div", { class: "details-picture" }, frame);
+    this.#keepingFocus(() => {
+      this.#dialog.replaceChildren(
+        this.#bar(key),
+        make("div", { class: "details-body" }, picture, text),
+      );
+    });
     try {
       /** @type {Item} */
       const item = await api.read("v1/items", { key }, signal);

@@ -30,6 +30,8 @@ import { emptyState, searchKey } from "./state.js";
 let known = null;
 /** @type {string | null} the search that the results on the page belong to */
 let shown = null;
+/** The query that they answer, as JSON. */
+let asked = "null";
 
 const navigation = new Navigation(show);
 const collection = new CollectionView();
@@ -77,7 +79,7 @@ navigation.start();
 /**
  * Show a state. Called for every step through the history.
  * @param {State} state
- * @param {Place | null} place where it was left, if it was shown before
+ * @param {Place | null} place where it was left; null for what the user asked for just now
  */
 function show(state, place) {
   const searching = state.view === "search";
@@ -101,23 +103,30 @@ function show(state, place) {
 async function showSearch(state, place) {
   collection.stop();
   showQuery(state);
-  if (known === null) await start();
-  else if (known.items === 0) results.tell(emptyIndex(start));
+  if (known === null) await start(place);
+  else if (known.items === 0) results.tell(emptyIndex(() => start()));
   else if (searchKey(state) !== shown) {
     shown = searchKey(state);
+    const query = JSON.stringify(state.query);
+    // What was clicked goes away with the old results; a filter that was changed stays.
+    const renewed = place === null && state.query !== null && query !== asked;
+    asked = query;
     document.getElementById("refused")?.remove();
     const search = searchOf(state, known.limits, known.columns);
     filters.show(state, search.scores);
     const done = results.show(state, search, place?.loaded ?? 0);
     scrollTo({ top: place?.top ?? 0, behavior: "instant" });
-    if (place === null && state.query !== null) byId("query-title").focus({ preventScroll: true });
+    if (renewed) byId("query-title").focus({ preventScroll: true });
     await done;
     if (place && searchKey(navigation.state) === shown) scrollTo({ top: place.top, behavior: "instant" });
   }
 }
 
-/** Learn what the index holds, then show the state of now. */
-async function start() {
+/**
+ * Learn what the index holds, then show the state of now.
+ * @param {Place | null} [place]
+ */
+async function start(place = null) {
   forgetSearches();
   shown = null;
   try {
@@ -131,10 +140,10 @@ async function start() {
     known = { ...facts, columns };
     byId("drop").hidden = !facts.takes_images;
   } catch (error) {
-    results.tell(failure(error, start));
+    results.tell(failure(error, () => start()));
     return;
   }
-  if (navigation.state.view === "search") await showSearch(navigation.state, null);
+  if (navigation.state.view === "search") await showSearch(navigation.state, place);
 }
 
 /** @param {NonNullable<State["query"]>} query */

@@ -19,7 +19,7 @@ export class Navigation {
   #entry = "";
   #show;
 
-  /** @param {(state: State, place: Place | null) => void} show */
+  /** @param {(state: State, place: Place | null) => void} show place: null for what is new */
   constructor(show) {
     this.#show = show;
   }
@@ -76,7 +76,7 @@ export class Navigation {
     this.state = parse(location.search);
     this.#entry = history.state?.entry ?? fresh();
     if (!history.state?.entry) history.replaceState({ entry: this.#entry }, "");
-    this.#show(this.state, this.#places.get(this.#entry) ?? null);
+    this.#show(this.state, this.#places.get(this.#entry) ?? { top: 0, loaded: 0 });
   }
 }
 
