@@ -182,9 +182,9 @@ def held():
 
         page.route(pattern, keep)
         yield routes
-        page.unroute(pattern)
         for route in routes:
             route.continue_()
+        page.unroute(pattern)
 
     return hold
 

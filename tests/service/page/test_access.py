@@ -49,10 +49,11 @@ def test_without_a_key_the_page_says_so_and_asks_again(visit, locked, shown):
     assert shown(page)
 
 
-def test_originals_open_with_a_key(visit, locked):
+def test_originals_are_saved_with_a_key(visit, locked, digits):
     page = visit(locked).open(f"?item={ITEM}")
     give(page, KEY)
-    link = page.get_by_role("link", name="Open the original")
-    with page.expect_popup() as opened:
+    link = page.get_by_role("link", name="Save the original")
+    with page.expect_download() as saved:
         link.click()
-    opened.value.wait_for_url("blob:*")
+    assert saved.value.suggested_filename == "05.png"
+    assert saved.value.path().read_bytes() == (digits / "3/05.png").read_bytes()

@@ -22,6 +22,8 @@ import { address } from "./state.js";
 
 /** Originals up to this size are shown at once, larger ones when they are asked for. */
 const SHOWN_BYTES = 12_000_000;
+/** How long a browser may take to begin saving what was fetched for it. */
+const KEPT_MILLISECONDS = 60_000;
 /** Near duplicates shown with an item. */
 const NEAR = 12;
 
@@ -200,13 +202,15 @@ export class Details {
       { href, target: "_blank", rel: "noopener", class: "original" },
       "Open the original",
     );
-    // A link cannot send the API key, nor tell on this page why it failed.
+    if (api.apiKey() === null) return [make("p", {}, link)];
+    // A link cannot send the API key: what it leads to is fetched here, and then saved.
+    link.textContent = "Save the original";
     link.addEventListener("click", async (event) => {
-      if (api.apiKey() === null) return;
       event.preventDefault();
       try {
         const url = URL.createObjectURL(await api.readBlob(href));
-        open(url, "_blank", "noopener");
+        make("a", { href: url, download: format.nameOf(item.key) }).click();
+        setTimeout(() => URL.revokeObjectURL(url), KEPT_MILLISECONDS);
       } catch (error) {
         told.textContent = error instanceof api.Problem ? ` ${error.detail}` : "";
       }
