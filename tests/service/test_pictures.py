@@ -1,7 +1,9 @@
 """Thumbnails and originals: sent as the images that they are, or not at all."""
 
 import io
+import socket
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -124,6 +126,21 @@ def test_a_key_that_looks_like_a_path_reads_nothing_else(client, png):
     put(client, "../../../etc/passwd", png(10))
     response = client.get("/v1/original", params={"key": "../../../etc/passwd"})
     assert response.content == png(10)
+
+
+def test_a_client_that_takes_nothing_is_let_go(serving, folder, eventually):
+    """It asks for a large file and never reads: its bytes are given back, others are answered."""
+    out = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (2_000, 2_000, 3), np.uint8)
+    Image.fromarray(noise).save(out, "BMP")
+    served = serving(folder, stall_seconds=1.0)
+    with served.client() as client:
+        put(client, "large", out.getvalue())
+        with socket.create_connection(("127.0.0.1", served.port), timeout=30) as sock:
+            sock.sendall(b"GET /v1/original?key=large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            eventually(lambda: served.metric("spherequant_upload_bytes") >= 12_000_000)
+            eventually(lambda: served.metric("spherequant_upload_bytes") == 0)
+        assert client.get("/v1/original", params={"key": "large"}).content == out.getvalue()
 
 
 def test_originals_need_not_be_kept(serving, folder, png, problem):

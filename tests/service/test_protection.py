@@ -44,6 +44,7 @@ def test_a_name_may_be_allowed(serving, folder):
         ({"sec-fetch-site": "none"}, 200),
         ({"origin": "https://evil.example"}, 403),
         ({"origin": "null"}, 403),
+        ({"origin": "http://[::1"}, 403),
         ({"origin": "http://localhost:9999", "host": "localhost:8000"}, 403),
         ({"sec-fetch-site": "cross-site"}, 403),
         ({"sec-fetch-site": "same-site"}, 403),

@@ -124,7 +124,7 @@ async def _refresh(service: Service) -> None:
     while True:
         await asyncio.sleep(service.settings.refresh_seconds)
         try:
-            await asyncio.to_thread(service.engine.refresh)
+            await service.engine.refresh()
         except SpherequantError as error:
             logger.warning("the index could not be refreshed: %s", type(error).__name__)
 

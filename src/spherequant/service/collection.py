@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 from fastapi import APIRouter, Query
@@ -183,6 +182,5 @@ async def near_duplicates(
 )
 async def refresh(service: Writer) -> Refreshed:
     """Search what other processes have committed until now, without waiting for the next look."""
-    await service.within(asyncio.to_thread(service.engine.refresh))
-    searcher = service.engine.searcher
+    searcher = await service.within(service.engine.refresh())
     return Refreshed(items=len(searcher), index_version=searcher.version)

@@ -160,6 +160,9 @@ class Engine:
         self._reading: Stage[str, bytes] = Stage(
             "original", self._read, metrics, limit=_MOST_WAITING, workers=_READERS
         )
+        self._refreshing: Stage[None, Searcher] = Stage(
+            "refresh", self._refresh, metrics, limit=_MOST_WAITING, size=_MOST_WAITING
+        )
         self._counting: Stage[Callable[[Searcher], Any], Any] = Stage(
             "count", self._count, metrics, limit=_MOST_WAITING
         )
@@ -186,6 +189,7 @@ class Engine:
             self._filtering,
             self._looking_up,
             self._reading,
+            self._refreshing,
             self._counting,
         ):
             stage.close()
@@ -425,10 +429,14 @@ class Engine:
         self._show(self.index.searcher)  # before the write is acknowledged
         return done
 
-    def refresh(self) -> None:
-        """Take up what other processes have committed."""
+    async def refresh(self) -> Searcher:
+        """Take up what other processes have committed; the snapshot that is searched then."""
+        return await self._refreshing.run(None)
+
+    def _refresh(self, batch: Sequence[None]) -> list[Searcher]:
         self.index.refresh()
         self._show(self.index.searcher)
+        return [self._searcher] * len(batch)
 
     def _show(self, searcher: Searcher) -> None:
         """Search this snapshot from now on, unless a later one is."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from hashlib import sha256
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request, Response
 
@@ -11,7 +13,14 @@ from spherequant.service.context import KeyQuery, Reader, described
 from spherequant.service.engine import plain_key
 from spherequant.service.problems import Problem
 
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+    from spherequant.service.context import Service
+
 router = APIRouter(tags=["pictures"])
+
+_PIECE_BYTES = 65_536
 
 # Formats of pixels alone. Nothing that could hold a script is ever sent as what it is.
 _TYPES = {
@@ -43,7 +52,7 @@ async def thumbnail(request: Request, service: Reader, key: KeyQuery) -> Respons
     data = await service.within(service.engine.thumbnail(plain_key(key)))
     if data is None:
         raise Problem(404, f"The item {key!r} has no thumbnail.")
-    return _sent(request, data)
+    return _sent(request, data, service)
 
 
 @router.get(
@@ -61,11 +70,39 @@ async def thumbnail(request: Request, service: Reader, key: KeyQuery) -> Respons
 )
 async def original(request: Request, service: Reader, key: KeyQuery) -> Response:
     """The bytes that were put, or the file in the item's own source while it is unchanged."""
-    return _sent(request, await service.within(service.engine.original(plain_key(key))))
+    data = await service.within(service.engine.original(plain_key(key)))
+    return _sent(request, data, service)
 
 
-def _sent(request: Request, data: bytes) -> Response:
-    """Bytes as the image that they are, or not at all if the client has them."""
+class _Held(Response):
+    """A large answer, sent in pieces; its bytes count as held until the client has taken them."""
+
+    def __init__(self, content: bytes, service: Service, **options: Any) -> None:
+        super().__init__(content, **options)
+        self._budget = service.budget
+        self._stall_seconds = service.settings.stall_seconds
+        self._budget.take(len(content))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        """Send it; a client that takes nothing for a while is let go."""
+        try:
+            head = {"type": "http.response.start", "status": self.status_code}
+            await send({**head, "headers": self.raw_headers})
+            for start in range(0, len(self.body), _PIECE_BYTES):
+                piece = self.body[start : start + _PIECE_BYTES]
+                async with asyncio.timeout(self._stall_seconds):
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            self._budget.give_back(len(self.body))
+
+
+def _sent(request: Request, data: bytes, service: Service) -> Response:
+    """Bytes as the image that they are, or not at all if the client has them.
+
+    Raises:
+        Problem: they are no image; or too many are being sent already.
+    """
     kind = _TYPES.get(sniff(data[:HEAD_BYTES]) or "")
     if kind is None:
         raise Problem(404, "What is kept of this item is no image that can be shown.")
@@ -75,4 +112,4 @@ def _sent(request: Request, data: bytes) -> Response:
         headers["Content-Disposition"] = "attachment"
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=headers)
-    return Response(data, media_type=kind, headers=headers)
+    return _Held(data, service, media_type=kind, headers=headers)

@@ -18,7 +18,6 @@ import os
 import time
 import traceback
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from spherequant.service.problems import Problem, failed
 from spherequant.service.settings import LOOPBACK_NAMES, Settings, is_loopback
@@ -93,7 +92,7 @@ class Protection:
         origin = headers.get(b"origin")
         site = headers.get(b"sec-fetch-site", "none")
         if site not in ("same-origin", "none") or (
-            origin is not None and urlsplit(origin).netloc.lower() != host
+            origin is not None and origin.lower().partition("://")[2] != host
         ):
             raise Problem(403, "Pages of other sites may not use this service.")
 
