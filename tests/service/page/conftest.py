@@ -85,7 +85,8 @@ def site(filled):
             process.wait(60)
 
 
-@pytest.fixture(scope="session")
+# Not for the session: while Playwright runs, no test of this thread can run an event loop.
+@pytest.fixture(scope="module")
 def browser():
     if CHROMIUM is None:
         pytest.skip("no Chromium: the page is tested in a real browser (apt-get install chromium)")
