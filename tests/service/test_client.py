@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -189,6 +190,22 @@ def test_a_picture_that_is_cut_off(png):
     cut = Image.open(io.BytesIO(png(side=300)[:2_000]))
     with Client("http://127.0.0.1:9") as client, pytest.raises(InputError, match="truncated"):
         client.search(cut)
+
+
+def test_the_example_of_the_document(served, png, tmp_path, monkeypatch, capsys):
+    document = Path(__file__).parents[2] / "docs" / "service.md"
+    (block,) = re.findall(r"```python\n(.*?)```", document.read_text("utf-8"), re.DOTALL)
+    assert "http://127.0.0.1:8000" in block
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("new.jpg", "query.jpg", "other.jpg")):
+        Path(name).write_bytes(png(number))
+    code = compile(block.replace("http://127.0.0.1:8000", served.url), str(document), "exec")
+    exec(code, {"__name__": "document"})
+    assert capsys.readouterr().out.startswith("1 new/1.jpg ")
+    with Client(served.url) as client:
+        assert client.get("new/2.jpg").labels == ["dog"]
+        with pytest.raises(ServiceError, match="No item"):
+            client.get("new/1.jpg")
 
 
 def test_what_a_later_service_adds_is_passed_over(client):
