@@ -8,7 +8,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from spherequant.errors import ConfigError, ServiceError, SpherequantError
+from spherequant.errors import ConfigError, InputError, ServiceError, SpherequantError
 from spherequant.service import transport
 from spherequant.service.client import Client
 from spherequant.service.problems import busy
@@ -195,7 +195,7 @@ def served(serving, folder):
 @pytest.mark.parametrize(
     "url",
     ["127.0.0.1:8000", "ftp://a", "http://", "http://a:x", "http://[::1", "http://a:99999",
-     "http://a/?q=1", "file:///etc/passwd"],
+     "http://a/?q=1", "http://a\x1b[31m", "file:///etc/passwd"],
 )  # fmt: skip
 def test_addresses_that_are_none(url):
     with pytest.raises(ConfigError, match=r"such as http://127\.0\.0\.1:8000"):
@@ -219,6 +219,26 @@ def test_keys_that_cannot_travel(key):
 def test_a_timeout_is_above_zero(timeout):
     with pytest.raises(ConfigError, match="timeout"):
         Client("http://localhost:8000", timeout=timeout)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda client: client.get("\ud800"),
+        lambda client: client.search(key="\ud800"),
+        lambda client: client.search(key="a", where="key = '\udcff'"),
+        lambda client: client.labels(where="x" * 100_000),
+    ],
+)
+def test_parameters_that_cannot_travel(ask):
+    with Client("http://127.0.0.1:9") as client, pytest.raises(InputError, match="cannot be sent"):
+        ask(client)
+
+
+def test_a_proxy_that_cannot_be_used(monkeypatch):
+    monkeypatch.setenv("ALL_PROXY", "nonsense://a")
+    with pytest.raises(ConfigError, match="ALL_PROXY"):
+        Client("http://service.example")
 
 
 def test_no_proxy_stands_before_this_machine(served, monkeypatch):

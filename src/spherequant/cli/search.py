@@ -104,5 +104,5 @@ def search(  # noqa: PLR0913 - one parameter for each option of the shell
 
 
 def _name(index: str) -> str:
-    """What to call an index: its folder, or its service without a password that may stand there."""
+    """What to call an index: its folder, or host and port of its service."""
     return urlsplit(index).netloc if is_url(index) else Path(index).name

@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
-from spherequant.errors import ConfigError, ServiceError
+from spherequant.errors import ConfigError, InputError, ServiceError
 from spherequant.service.settings import is_loopback
 
 if TYPE_CHECKING:
@@ -45,12 +45,18 @@ class Transport:
         if not timeout > 0:
             raise ConfigError(f"a timeout is a number of seconds above 0, not {timeout}")
         key = _checked_key(os.environ.get(API_KEY_VARIABLE, "") if api_key is None else api_key)
-        self._client = httpx2.Client(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=httpx2.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS)),
-            # No proxy of the environment reaches what listens on this machine alone.
-            trust_env=not is_loopback(urlsplit(self.url).hostname or ""),
-        )
+        try:
+            self._client = httpx2.Client(
+                headers={"Authorization": f"Bearer {key}"} if key else {},
+                timeout=httpx2.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS)),
+                # No proxy of the environment reaches what listens on this machine alone.
+                trust_env=not is_loopback(urlsplit(self.url).hostname or ""),
+            )
+        except (ImportError, ValueError) as error:
+            raise ConfigError(
+                "the proxy that the environment names (HTTP_PROXY, ALL_PROXY) cannot be used: "
+                f"{_plain(str(error))}"
+            ) from None
 
     def close(self) -> None:
         """Close the connections."""
@@ -74,6 +80,7 @@ class Transport:
 
         Raises:
             ServiceError: no answer came, or one that says what was wrong.
+            InputError: a parameter cannot be sent.
         """
         response, _ = self.send(method, path, again=again, **parts)
         self.check(response)
@@ -86,6 +93,7 @@ class Transport:
 
         Raises:
             ServiceError: no answer came.
+            InputError: a parameter cannot be sent.
         """
         for sent in range(1, TRIES + 1):
             response = self._send_once(method, path, parts)
@@ -120,16 +128,19 @@ class Transport:
 
         try:
             return self._client.request(method, self.url + path, **parts)
-        except httpx2.ConnectError as error:
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            reason = _plain(str(error)) or "timed out"
             raise ServiceError(
-                f"{self.url} cannot be reached ({_plain(str(error))}): is `spherequant serve` "
-                "running there?"
+                f"{self.url} cannot be reached ({reason}): is `spherequant serve` running there?"
             ) from None
         except httpx2.TimeoutException:
             raise ServiceError(
                 f"{self.url} gave no answer within {self._timeout:g} seconds: try again, or wait "
                 "longer (timeout=)"
             ) from None
+        except (httpx2.InvalidURL, UnicodeError) as error:
+            reason = _plain(str(error))
+            raise InputError(f"this cannot be sent to {self.url}: {reason}") from None
         except httpx2.RequestError as error:
             raise ServiceError(
                 f"the connection to {self.url} broke ({type(error).__name__}): whether the request "
@@ -144,7 +155,7 @@ def _checked_url(url: str) -> str:
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:  # of a port, or of brackets
         usable = False
-    if not usable or parts.query or parts.fragment:
+    if not usable or parts.query or parts.fragment or not url.isprintable():
         raise ConfigError(
             f"{_plain(url)!r} is no address of a service: give one such as http://127.0.0.1:8000"
         )
