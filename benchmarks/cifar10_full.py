@@ -11,11 +11,11 @@ from __future__ import annotations
 import argparse
 
 import results
+from embeddings import embedded
 from spherequant import TrainConfig, evaluate
 from spherequant.evaluation import paired_bootstrap
 from training_runs import (
     database_accuracy,
-    embedded,
     of_length,
     rank_class_centres,
     rank_codes,

@@ -28,6 +28,7 @@ import drawing
 import grid_records
 import results
 import results_page
+from embeddings import RUNS, embedded, with_queries
 from multi_label import add_options as add_mosaic_options
 from multi_label import mosaics_folder, run_name
 from spherequant import Model, TrainConfig
@@ -39,7 +40,7 @@ from spherequant.evaluation.metrics import curve_ranks, mean_precision_recall
 from spherequant.evaluation.plots import Line
 from spherequant.images import make_split, open_source
 from spherequant.quantizer import Encoder, learn_codebooks, normalise_rows
-from training_runs import RUNS, embedded, rank_class_centres, setting, trained, with_queries
+from training_runs import rank_class_centres, setting, trained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

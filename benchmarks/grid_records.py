@@ -119,8 +119,6 @@ def measured(report: Report, compared: Container[str]) -> dict[str, Any]:
     order = np.array(sorted(range(len(keys)), key=keys.__getitem__))
     sorted_keys = "\n".join(keys[position] for position in order)
     return {
-        "protocol": report.protocol,
-        "bits": report.bits,
         "query_count": report.figures.query_count,
         "database_count": report.database_count,
         "map_at": "all" if report.at is None else report.at,

@@ -14,12 +14,12 @@ import numpy.typing as npt
 import torch
 
 import results
+from embeddings import RUNS, embedded
 from spherequant import Model
 from spherequant.embedding import EmbeddingNetwork, create_backbone
 from spherequant.images import Item, Skip, Source, make_split, open_source, stream
 from spherequant.quantizer import normalise_rows
 from spherequant.training.unsupervised import backbone_features, fit_projection
-from training_runs import RUNS, embedded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,19 +44,16 @@ class Vectors(NamedTuple):
 
 
 def of_kind(kind: str, folder: Path, run: str) -> Vectors:
-    """The vectors of a kind, ``supervised`` or ``frozen``, kept in the folder."""
-    if kind == "frozen":
-        return frozen(folder / "frozen.npz")
-    return supervised(run, folder / f"{run.replace('/', '-')}.npz")
+    """The vectors of a kind, ``supervised`` or ``frozen``; the second are kept in the folder."""
+    return frozen(folder / "frozen.npz") if kind == "frozen" else supervised(run)
 
 
-def supervised(run: str, kept: Path) -> Vectors:
+def supervised(run: str) -> Vectors:
     """Embeddings by the network of a run: unit rows of the model's D."""
-    if not kept.exists():
-        model = Model.load(RUNS / run)
-        data = embedded(model, _source()).collection
-        _keep(kept, data.database, data.queries, data.database_items, data.query_items)
-    return _kept(kept)
+    data = embedded(Model.load(RUNS / run), _source()).collection
+    return Vectors(
+        data.database, data.queries, _labels(data.database_items), _labels(data.query_items)
+    )
 
 
 def frozen(kept: Path) -> Vectors:
@@ -111,10 +108,11 @@ def _keep(
     held_out_items: list[Item],
 ) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    labels = [
-        np.array([item.labels[0] for item in items]) for items in (training_items, held_out_items)
-    ]
-    np.savez(path, *(training, held_out, *labels))
+    np.savez(path, training, held_out, _labels(training_items), _labels(held_out_items))
+
+
+def _labels(items: list[Item]) -> npt.NDArray[np.str_]:
+    return np.array([item.labels[0] for item in items])
 
 
 def _kept(path: Path) -> Vectors:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import results
-from frozen import frozen
+from embeddings import embedded, with_queries
 from spherequant import Model
-from spherequant.evaluation import Relevance, paired_bootstrap
+from spherequant.evaluation import paired_bootstrap
 from spherequant.quantizer import Encoder
 from spherequant.training.requantize import requantize
 from training_runs import rank_with
@@ -48,9 +48,8 @@ def main() -> None:
     options = parser.parse_args()
     model = Model.load(options.model)
     source = str(results.data_file("SPHEREQUANT_DATA", "cifar10.zip"))
-    data = frozen(model, source)[0].collection
+    data = with_queries(embedded(model, source).collection, options.queries)
     rng = np.random.default_rng(0)
-    data = _asked(data, rng.permutation(len(data.queries))[: options.queries])
     training_ND = data.training[rng.permutation(len(data.training))[: options.training]]
     plain = dataclasses.replace(model, encoder=Encoder(model.codebooks))
     tables = [
@@ -68,17 +67,6 @@ def main() -> None:
         f"{len(data.queries)} queries against {len(data.database)}, mAP@all, one seed. Differences "
         "with their 95 % interval, paired over queries.",
         tables,
-    )
-
-
-def _asked(data: Collection, rows: np.ndarray) -> Collection:
-    """Return the collection with some of its queries."""
-    items = [data.query_items[row] for row in rows]
-    relevance = Relevance(
-        [item.labels for item in items], [item.labels for item in data.database_items]
-    )
-    return dataclasses.replace(
-        data, query_items=items, queries=data.queries[rows], relevance=relevance
     )
 
 

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import results
-from frozen import collection, frozen
+from embeddings import Embedded, collection, embedded
 from spherequant import Model
 from spherequant.evaluation import paired_bootstrap, rank_baselines
-from spherequant.images import open_source
 from spherequant.quantizer import Encoder
 from spherequant.training.randomness import key_hashes, shuffled
 from spherequant.training.requantize import requantize
@@ -50,15 +49,15 @@ def main() -> None:
     if target is None or model.config.protocol != "unseen-classes":
         parser.error("the model was not trained under unseen-classes")
     path = str(results.data_file("SPHEREQUANT_DATA", SOURCES[options.source]))
-    embedded, split = frozen(model, path)
-    reported, chosen = embedded.collection, _to_choose(model, path)
+    data = embedded(model, path)
+    reported, chosen, split = data.collection, _to_choose(data), data.split
     rankings: dict[str, list[np.ndarray]] = {}  # AP of the reported and of the choosing queries
     for name, one in _variants(model, target):
         coded = requantize(one, reported.training, None, model.bits)
-        rankings[name] = [rank_codes(coded, data).ap for data in (reported, chosen)]
+        rankings[name] = [rank_codes(coded, both).ap for both in (reported, chosen)]
         print(name, *(ap.mean() for ap in rankings[name]), file=sys.stderr, flush=True)
-    rankings["float embeddings"] = [rank_floats(data).ap for data in (reported, chosen)]
-    rankings["class centre"] = [rank_class_centres(model, data).ap for data in (reported, chosen)]
+    rankings["float embeddings"] = [rank_floats(both).ap for both in (reported, chosen)]
+    rankings["class centre"] = [rank_class_centres(model, both).ap for both in (reported, chosen)]
     faiss = rank_baselines(
         reported.training,
         reported.database,
@@ -68,7 +67,7 @@ def main() -> None:
         names=QUANTIZERS,
     )
     rankings |= {f"FAISS {name.upper()}": [ranked.ap] for name, ranked in faiss.items()}
-    of_unseen = [_of_unseen(data, set(split.unseen_classes)) for data in (reported, chosen)]
+    of_unseen = [_of_unseen(both, set(split.unseen_classes)) for both in (reported, chosen)]
     unseen = of_unseen[0]
     best = max(
         (PLAIN, *(f"FAISS {name.upper()}" for name in QUANTIZERS)),
@@ -137,20 +136,15 @@ def _difference(first: np.ndarray, second: np.ndarray) -> tuple[str, str]:
     return interval, "yes" if result.at_or_above else "no"
 
 
-def _to_choose(model: Model, path: str) -> Collection:
+def _to_choose(data: Embedded) -> Collection:
     """Validation images and some of the unseen classes' database images, and the rest of it."""
-    embedded, split = frozen(model, path)
-    with open_source(path) as source:
-        items = list(source.items)
-    vectors_ND = np.zeros((len(items), model.codebooks.dim), np.float32)
-    vectors_ND[split.queries] = embedded.collection.queries
-    vectors_ND[split.database] = embedded.collection.database
+    items, split = data.items, data.split
     unseen = set(split.unseen_classes)
     others = np.array([i for i in split.database if unseen.issuperset(items[i].labels)])
     others = others[shuffled(key_hashes(items[i].key for i in others), 0)[:CHOOSING]]
     asked = np.union1d(split.validation, others)
     rest = np.setdiff1d(split.database, asked)
-    return collection(items, vectors_ND, asked, rest, split.training)
+    return collection(items, data.vectors_ND, asked, rest, split.training)
 
 
 if __name__ == "__main__":

@@ -15,10 +15,11 @@ import argparse
 from typing import TYPE_CHECKING
 
 import results
+from embeddings import RUNS
 from mosaics import SHARES, write_mosaics
 from spherequant import TrainConfig, evaluate
 from spherequant.evaluation import paired_bootstrap
-from training_runs import RUNS, setting, trained
+from training_runs import setting, trained
 
 if TYPE_CHECKING:
     from pathlib import Path

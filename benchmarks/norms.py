@@ -25,12 +25,12 @@ import torch
 import held_out_vectors
 import results
 from codebook_error import squared_error
+from embeddings import RUNS
 from held_out_vectors import Array
 from spherequant import Model
 from spherequant.evaluation import paired_bootstrap
 from spherequant.evaluation.metrics import average_precision
 from spherequant.quantizer import Codebooks, CodebookSums, Encoder, learn_codebooks, normalise_rows
-from training_runs import RUNS
 
 if TYPE_CHECKING:
     import numpy.typing as npt

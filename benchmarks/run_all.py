@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import results
-from training_runs import RUNS
+from embeddings import RUNS
 
 GIB = 2**30
 
@@ -75,12 +75,15 @@ class Step:
 
 _CIFAR10 = ("cifar10.zip",)
 _QUICK_RUN = "cifar10-full-2-epochs-0/dsq-32"
+_UNSEEN_RUN = "unseen-classes-small-64px-12-epochs-seed-0/dsq-32"
 STEPS = (
     Step("cifar10_full", "", None, _CIFAR10),
     Step("cifar10_54k", "--epochs 28", None, (*_CIFAR10, "weights:mobilenetv2_100.tf_in1k")),
     Step("grid", "", "--only cifar10-54k-dsq-32-0", _CIFAR10),
     Step("class_target", "results/cifar10-full-0/dsq-32", None, _CIFAR10),
+    Step("lengths", "results/cifar10-full-0/dsq-32", None, _CIFAR10),
     Step("unseen_classes", "", None, ("tiny-imagenet.zip",)),
+    Step("levelling", f"results/{_UNSEEN_RUN}", None, ("tiny-imagenet.zip",)),
     Step(
         "multi_label",
         "",
@@ -94,6 +97,13 @@ STEPS = (
         "--mosaic-epochs 2",
         _CIFAR10,
     ),
+    Step(
+        "codebook_error",
+        "--variants 20000",
+        f"--vectors supervised --bits 16 --rows 2000 --run {_QUICK_RUN}",
+        (*_CIFAR10, "weights:mobilenetv2_100.tf_in1k"),
+    ),
+    Step("norms", "", None, (*_CIFAR10, "weights:mobilenetv2_100.tf_in1k")),
     Step("sparse_codes", "", f"--run {_QUICK_RUN} --queries 300", _CIFAR10),
     Step("sparse_tables", "", "--seconds 0.05"),
     Step("search", "", "--items 300000 --bits 32 --repetitions 3", gibibytes=8),
@@ -126,6 +136,7 @@ STEPS = (
     Step("reopening", "", "--items 300000 --repetitions 2", gibibytes=8),
     Step("keys", "", "--items 100000 --repetitions 2", gibibytes=8),
     Step("commits", "", "--items 1000 --looks 2"),
+    Step("service_load", "", "--items 20000 --seconds 3 --rate 20"),
     Step("training_time", "", None, _CIFAR10),
     Step("robustness", "", "--kills 2", _CIFAR10),
 )

@@ -20,11 +20,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import results
+from embeddings import RUNS, Embedded, embedded
 from encoding import clustered
 from spherequant import Model
 from spherequant.index import comparison, scan
 from spherequant.quantizer import Encoder, learn_codebooks, normalise_rows
-from training_runs import RUNS, Embedded, embedded, of_length
+from training_runs import of_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable

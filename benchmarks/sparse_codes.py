@@ -17,10 +17,11 @@ from typing import NamedTuple
 import numpy as np
 
 import results
+from embeddings import RUNS, embedded, with_queries
 from spherequant import Model
 from spherequant.evaluation import Ranked, paired_bootstrap
 from spherequant.quantizer import Encoder, learn_codebooks
-from training_runs import RUNS, embedded, rank_floats, rank_with, setting, with_queries
+from training_runs import rank_floats, rank_with, setting
 
 BUDGETS = (None, "S1", "S2")
 N_CODEWORDS = 256

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import sys
-import time
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from embeddings import RUNS
 from spherequant import Codebooks, Model, TrainConfig, train
 from spherequant.evaluation import CodeRanker, FloatRanker, Ranked, rank_baselines, rank_queries
-from spherequant.evaluation.embeddings import Collection, embed_split
-from spherequant.evaluation.rankings import Relevance
-from spherequant.images import Source, Split, make_split, open_source
 from spherequant.training.recipe import choose_backbone, resolve
 from spherequant.training.requantize import requantize, true_centres
 
 if TYPE_CHECKING:
+    from embeddings import Embedded
+    from spherequant.evaluation.embeddings import Collection
     from spherequant.training import TrainEvent
 
-RUNS = Path("results")
 NO_RANKS = np.zeros(0, np.int64)
 
 
@@ -71,83 +66,6 @@ def setting(*models: Model) -> dict[str, Any]:
         "image_size": config.image_size,
         "seeds": [model.config.seed for model in models],
     }
-
-
-@dataclass(frozen=True, slots=True)
-class Embedded:
-    """A protocol's images as one network embeds them.
-
-    Attributes:
-        collection: queries, database, training vectors and relevance.
-        labels_TC: bool, the given labels of the training vectors.
-        seconds: to embed everything.
-    """
-
-    collection: Collection
-    labels_TC: np.ndarray
-    seconds: float
-
-
-def embedded(model: Model, source_path: str) -> Embedded:
-    """Embed queries, database and training images of the model's protocol.
-
-    Vectors are kept below results/embedded, under the model's fingerprint and the images' keys: a
-    second script that asks for the same reads them.
-    """
-    begun = time.perf_counter()
-    with open_source(source_path) as source:
-        split = make_split(source.items, model.config.protocol, model.config.split_seed)
-        digest = hashlib.sha256(model.fingerprint.encode())
-        for part in (split.queries, split.database, split.training):
-            digest.update("\n".join(source.items[i].key for i in part).encode())
-        file = RUNS / "embedded" / f"{digest.hexdigest()[:16]}.npz"
-        if file.exists():
-            collection = _read_vectors(file, source, split)
-        else:
-            collection = embed_split(model, source, split, None, with_training=True)
-            if collection.skips:
-                sys.exit(f"{len(collection.skips)} images could not be read: no benchmark")
-            _keep_vectors(file, collection)
-        labels = _training_labels(source, split, model)
-    return Embedded(collection, labels, time.perf_counter() - begun)
-
-
-def _keep_vectors(file: Path, collection: Collection) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_suffix(".part.npz")
-    vectors = {part: getattr(collection, part) for part in ("queries", "database", "training")}
-    np.savez(draft, **vectors)
-    draft.replace(file)
-
-
-def _read_vectors(file: Path, source: Source, split: Split) -> Collection:
-    """Return what was kept: nothing had been skipped, so rows are those of the split."""
-    queries = [item for item in (source.items[i] for i in split.queries) if item.labels]
-    database = [source.items[i] for i in split.database]
-    relevance = Relevance([item.labels for item in queries], [item.labels for item in database])
-    with np.load(file) as kept:
-        vectors = {part: kept[part] for part in ("queries", "database", "training")}
-    return Collection(queries, database, **vectors, relevance=relevance, skips=())
-
-
-def _training_labels(source: Source, split: Split, model: Model) -> np.ndarray:
-    column = {label: position for position, label in enumerate(model.classes)}
-    labels = np.zeros((len(split.training), len(model.classes)), bool)
-    for row, position in enumerate(split.training):
-        labels[row, [column[label] for label in source.items[position].labels]] = True
-    return labels
-
-
-def with_queries(data: Collection, count: int) -> Collection:
-    """Return the collection with so many of its queries, spread evenly over them."""
-    chosen = np.linspace(0, len(data.queries) - 1, min(count, len(data.queries))).astype(np.int64)
-    items = [data.query_items[i] for i in chosen]
-    relevance = Relevance(
-        [item.labels for item in items], [item.labels for item in data.database_items]
-    )
-    return dataclasses.replace(
-        data, query_items=items, queries=data.queries[chosen], relevance=relevance
-    )
 
 
 def of_length(model: Model, data: Embedded, bits: int) -> Model:

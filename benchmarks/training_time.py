@@ -11,8 +11,9 @@ import statistics
 from typing import TYPE_CHECKING
 
 import results
+from embeddings import RUNS
 from spherequant import Model, TrainConfig, train
-from training_runs import RUNS, say
+from training_runs import say
 
 if TYPE_CHECKING:
     from spherequant.training import TrainEvent

@@ -136,3 +136,27 @@ def test_commits_of_another_process_are_taken_up_by_themselves(serving, folder, 
         other.remove(["digits/0/00.png"])
         eventually(lambda: client.get("/ready").json()["items"] == 199)
         assert client.get("/v1/items", params={"key": "digits/0/00.png"}).status_code == 404
+
+
+def test_the_latest_items_under_a_filter(client):
+    told = client.get("/v1/latest", params={"n": 2}).json()["items"]
+    assert [item["key"] for item in told] == ["c", "b"]
+    some = client.get("/v1/latest", params={"where": "array_has(labels, 'pet')"}).json()["items"]
+    assert [item["key"] for item in some] == ["a"]
+
+
+def test_the_collection_names_the_bounds_of_requests(client, served):
+    settings = served.settings
+    assert client.get("/v1/collection").json()["limits"] == {
+        "image_bytes": settings.max_image_bytes,
+        "pixels": settings.max_pixels,
+        "k": settings.max_k,
+        "offset": settings.max_offset,
+    }
+
+
+def test_duplicates_to_the_byte_alone(client):
+    groups = client.get("/v1/duplicates", params={"exact": True}).json()["groups"]
+    assert {"a", "b", "c"} in [{member["key"] for member in group["members"]} for group in groups]
+    for group in groups:
+        assert len({member["digest"] for member in group["members"]}) == 1

@@ -22,6 +22,7 @@ PATHS = {
     "/v1/thumbnail": {"get"},
     "/v1/original": {"get"},
     "/v1/labels": {"get"},
+    "/v1/latest": {"get"},
     "/v1/columns": {"get"},
     "/v1/collection": {"get"},
     "/v1/duplicates": {"get"},

@@ -82,6 +82,13 @@ def test_every_answer_has_the_headers(client, path):
     assert "server" not in headers
 
 
+def test_modules_have_their_media_type_on_any_machine(client, monkeypatch):
+    import mimetypes
+
+    monkeypatch.setattr(mimetypes, "guess_type", lambda *_, **__: ("text/plain", None))
+    assert client.get("/page/main.js").headers["content-type"].startswith("text/javascript")
+
+
 @pytest.mark.parametrize(
     "path",
     [

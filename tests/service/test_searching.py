@@ -155,3 +155,14 @@ def test_reranking_needs_kept_vectors(client, problem):
 def test_another_media_type(client, problem, kind):
     response = client.post("/v1/search", content=b"key=a", headers={"content-type": kind})
     problem(response, 415)
+
+
+def test_an_image_s_vector_asks_for_its_next_page(client, png):
+    image = {"image": ("anything", png(5))}
+    whole = client.post("/v1/search", params={"k": 20}, files=image).json()
+    query = {"k": 10, "with_vector": True}
+    first = client.post("/v1/search", params=query, files=image).json()
+    assert "vector" not in whole
+    assert pairs(first["results"]) == pairs(whole["results"][:10])
+    rest = ask(client, {"vector": first["vector"]}, k=10, offset=10)
+    assert [hit["key"] for hit in rest] == [hit["key"] for hit in whole["results"][10:]]

@@ -139,7 +139,7 @@ def _say_report(report: "Report") -> None:
         [
             ("distinct codes", f"{values['distinct_codes']:,}"),
             ("objective", _known(values["objective"])),
-            ("score of the codes", values["score"]),
+            ("score", values["score"]),
             ("predicted classes", encoding),
             ("mAP at", values["map_at"]),
             ("denominator", "found; recall-aware where it says so"),

@@ -12,6 +12,7 @@ from spherequant.service.engine import plain_key
 from spherequant.service.filters import HIDDEN
 from spherequant.service.items import item_as_json
 from spherequant.service.schemas import (
+    Bounds,
     Collection,
     Column,
     Columns,
@@ -21,6 +22,7 @@ from spherequant.service.schemas import (
     Item,
     LabelCount,
     Labels,
+    Latest,
     NearDuplicate,
     NearDuplicates,
     Refreshed,
@@ -95,7 +97,7 @@ async def collection(
     recent: Annotated[int, Query(ge=0, le=100, description="Recent changes to name.")] = 20,
 ) -> Collection:
     """What the index holds and what it takes."""
-    engine = service.engine
+    engine, settings = service.engine, service.settings
 
     def describe(searcher: Searcher) -> Collection:
         header, bytes_of = searcher.header, engine.index.footprint()
@@ -118,22 +120,45 @@ async def collection(
             fingerprint=header.fingerprint,
             version=__version__,
             recent=[Item.model_validate(item_as_json(item)) for item in latest],
+            limits=Bounds(
+                image_bytes=settings.max_image_bytes,
+                pixels=settings.max_pixels,
+                k=settings.max_k,
+                offset=settings.max_offset,
+            ),
         )
 
     return await service.within(engine.count(("collection", recent), describe))
+
+
+@router.get("/v1/latest", summary="Items changed last", responses=described(401, 422, 503))
+async def latest(service: Reader, n: Limit = 20, where: WhereQuery = None) -> Latest:
+    """The items changed last, or those of them that a filter lets through; the latest first."""
+    where = service.checked(where)
+
+    def find(searcher: Searcher) -> Latest:
+        items = searcher.latest(n, where=where)
+        return Latest(items=[Item.model_validate(item_as_json(item)) for item in items])
+
+    return await service.within(service.engine.count(("latest", n, where), find))
 
 
 @router.get(
     "/v1/duplicates", summary="Groups of items that look alike", responses=described(401, 422, 503)
 )
 async def duplicates(
-    service: Reader, max_distance: Distance = 4, limit: Limit = 50, where: WhereQuery = None
+    service: Reader,
+    max_distance: Distance = 4,
+    limit: Limit = 50,
+    where: WhereQuery = None,
+    exact: Annotated[bool, Query(description="Only files that are the same to the byte.")] = False,
 ) -> Duplicates:
     """Groups by a perceptual hash, the largest first. Takes seconds for a million items."""
+    distance = None if exact else max_distance
     where = service.checked(where)
 
     def find(searcher: Searcher) -> Duplicates:
-        found = searcher.duplicate_groups(max_distance=max_distance, limit=limit, where=where)
+        found = searcher.duplicate_groups(max_distance=distance, limit=limit, where=where)
         return Duplicates(
             groups=[
                 DuplicateGroup(
@@ -149,7 +174,7 @@ async def duplicates(
             items=found.items,
         )
 
-    question = ("duplicates", max_distance, limit, where)
+    question = ("duplicates", distance, limit, where)
     return await service.within(service.engine.count(question, find))
 
 

@@ -89,6 +89,9 @@ class SearchResponse(_Schema):
 
     results: list[Hit]
     total: int = Field(description="Items in the index when it was searched.", examples=[60_000])
+    vector: list[float] | None = Field(
+        None, description="The image's unit vector, where it was asked for with `with_vector`."
+    )
 
 
 class Item(_Schema):
@@ -232,6 +235,21 @@ class Columns(_Schema):
     columns: list[Column]
 
 
+class Bounds(_Schema):
+    """The most that one request may ask for."""
+
+    image_bytes: int = Field(description="Bytes of an image.", examples=[33_554_432])
+    pixels: int = Field(description="Width times height of an image.", examples=[64_000_000])
+    k: int = Field(description="Results in one answer.", examples=[1_000])
+    offset: int = Field(description="Results that may be passed over.", examples=[10_000])
+
+
+class Latest(_Schema):
+    """Items, the one changed last first."""
+
+    items: list[Item]
+
+
 class Collection(_Schema):
     """What the index holds."""
 
@@ -251,6 +269,7 @@ class Collection(_Schema):
     fingerprint: str = Field(description="Of the model: everything that changes a code.")
     version: str = Field(description="Of spherequant.", examples=["0.1.0"])
     recent: list[Item] = Field(description="Items changed last, the latest first.")
+    limits: Bounds
 
 
 class NearDuplicate(_Schema):

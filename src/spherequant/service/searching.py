@@ -61,6 +61,10 @@ async def search(
         int | None,
         Query(ge=1, description="Order so many best codes by their kept vectors."),
     ] = None,
+    with_vector: Annotated[
+        bool,
+        Query(description="Answer with an image's vector too, to ask for its next page with it."),
+    ] = False,
 ) -> JSONResponse:
     """Find the items that are most like an image, an item or a vector; the best first.
 
@@ -77,7 +81,8 @@ async def search(
     page = await service.within(
         service.engine.search(scanning.Query(vector, key, k, offset, where, min_score, rerank))
     )
-    return JSONResponse({"results": page.results, "total": page.total})
+    told = {} if vector is None or not with_vector else {"vector": vector.tolist()}
+    return JSONResponse({"results": page.results, "total": page.total, **told})
 
 
 async def _asked_with(service: Service, body: Body) -> tuple[Any, str | None]:

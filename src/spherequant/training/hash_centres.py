@@ -9,7 +9,7 @@ import torch
 
 from spherequant.errors import ConfigError
 
-_DRAWS = 1_000  # of one centre, before the next must do
+_DRAWS = 1_000  # for each centre: some fall on one that is there already
 
 
 def hash_centres(classes: int, bits: int, seed: int) -> np.ndarray:

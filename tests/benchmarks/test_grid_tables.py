@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from grid_records import Cell, pack
+from grid_tables import Row, compare, compared, tables
+
+PLACE = ("cifar10-54k", 32)
+
+
+def cell_of(method: str, seed: int, **ap: np.ndarray) -> Cell:
+    return Cell(
+        protocol=PLACE[0],
+        method=method,
+        bits=PLACE[1],
+        seed=seed,
+        settings={},
+        trained_under=PLACE[0],
+        epochs=5,
+        image_size=32,
+        images=4750,
+        train_seconds=10.0,
+        evaluate_seconds=3.0,
+        query_count=200,
+        database_count=54_000,
+        map_at="all",
+        score="inner product",
+        accuracy=0.5,
+        distinct_codes=77,
+        maps={name: float(values.mean()) for name, values in ap.items()},
+        ap={name: pack(values) for name, values in ap.items()},
+        queries="0" * 64,
+        machine="2 threads",
+        date="2026-11-22",
+    )
+
+
+@pytest.fixture
+def cells() -> list[Cell]:
+    generator = np.random.default_rng(0)
+    ours = [generator.uniform(0.4, 0.8, 200) for _ in range(2)]
+    return [
+        cell_of("dsq", 0, codes=ours[0], float=ours[0] - 0.01),
+        cell_of("dsq", 1, codes=ours[1]),
+        cell_of("softmax", 0, codes=ours[0] - 0.1, rq=ours[0] + 0.2),
+        cell_of("softmax", 2, codes=ours[0]),
+    ]
+
+
+def test_seeds_stand_with_their_spread_and_what_was_not_run_is_none(cells):
+    table, *_ = tables(cells, [PLACE, ("cifar10-full", 32)])
+    rows = {row[0]: row[1:] for row in table["rows"]}
+    first, second = (cells[i].maps["codes"] for i in (0, 1))
+    low, high = sorted((first, second))
+    expected = f"{(first + second) / 2:.4f} ({low:.4f} to {high:.4f}); seed 0, 1; 5 epochs, 32 px"
+    assert rows["DSQ"] == [expected, None]
+    assert rows["softmax, then FAISS RQ"][0].endswith("; seed 0; 5 epochs, 32 px")
+    assert "CSQ, float query" not in rows
+
+
+def test_a_difference_is_over_the_seeds_that_both_have(cells):
+    seeds, result = compare(cells, Row("", "softmax"), PLACE)
+    assert seeds == [0]
+    assert result.difference == pytest.approx(0.1, abs=1e-4)
+    assert result.above
+    seeds, result = compare(cells, Row("", "softmax", "rq"), PLACE)
+    assert result.difference == pytest.approx(-0.2, abs=1e-4)
+    assert not result.at_or_above
+    assert compare(cells, Row("", "csq"), PLACE) is None
+
+
+def test_verdicts_are_printed_for_every_row_with_a_cell(cells):
+    _, differences, facts = tables(cells, [PLACE, ("cifar10-full", 32)])
+    verdicts = {row[0]: (row[3], row[4]) for row in differences["rows"]}
+    assert verdicts == {
+        "softmax, then our quantizer": ("DSQ is above", "0"),
+        "softmax, then FAISS RQ": ("DSQ is below", "0"),
+        "float embeddings of DSQ": ("DSQ is above", "0"),
+    }
+    assert [row[0] for row in facts["rows"]] == [cell.name for cell in cells]
+
+
+def test_other_queries_cannot_be_compared(cells):
+    other = cell_of("csq", 0, codes=np.full(200, 0.5))
+    object.__setattr__(other, "queries", "1" * 64)
+    with pytest.raises(SystemExit, match="different queries"):
+        compare([*cells, other], Row("", "csq"), PLACE)
+
+
+def test_what_tables_compare_is_kept():
+    assert compared("csq") == {"codes", "hamming"}
+    assert {"codes", "float", "class_centre", "pq"} <= compared("dsq")
