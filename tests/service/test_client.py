@@ -135,6 +135,20 @@ def test_what_the_index_holds(served, client):
     assert client.refresh().items == client.ready().items == len(served.engine.searcher)
 
 
+def test_the_vector_of_an_image_asks_for_its_next_page(client, png):
+    first = client.search(png(5), k=3, with_vector=True)
+    assert client.search(png(5), k=3).vector is None
+    following = client.search(vector=first.vector, k=3, offset=3).results
+    assert following == client.search(png(5), k=6).results[3:]
+
+
+def test_the_latest(client, png):
+    for key in ("latest/1", "latest/2"):
+        client.put(key, png(6))
+    found = client.latest(1, where="key LIKE 'latest/%'").items
+    assert [item.key for item in found] == ["latest/2"]
+
+
 def test_duplicates(client, png):
     for key in ("twin/1", "twin/2"):
         client.put(key, png(9))
@@ -142,6 +156,7 @@ def test_duplicates(client, png):
     assert (twin.key, twin.exact) == ("twin/2", True)
     groups = client.duplicates(where="key LIKE 'twin/%'").groups
     assert [one.key for one in groups[0].members] == ["twin/1", "twin/2"]
+    assert client.duplicates(where="key LIKE 'twin/%'", exact=True).groups == groups
 
 
 def test_keys_come_from_the_argument_or_the_environment(serving, folder, png, monkeypatch):

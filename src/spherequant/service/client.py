@@ -23,6 +23,7 @@ from spherequant.service.schemas import (
     ItemChange,
     ItemVector,
     Labels,
+    Latest,
     NearDuplicates,
     Ready,
     Refreshed,
@@ -84,7 +85,7 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def search(
+    def search(  # noqa: PLR0913 - the request's own parameters
         self,
         image: ImageLike | None = None,
         *,
@@ -95,6 +96,7 @@ class Client:
         where: str | None = None,
         min_score: float | None = None,
         rerank: int | None = None,
+        with_vector: bool = False,
     ) -> SearchResponse:
         """Find the items that are most like an image, an item or a vector; the best first.
 
@@ -107,11 +109,12 @@ class Client:
             where: an SQL expression over the columns that must hold for an item.
             min_score: leave out results that score less.
             rerank: order so many best codes by their kept vectors.
+            with_vector: have the answer hold the image's vector, to ask for further pages with it.
         """
         if sum(given is not None for given in (image, key, vector)) != 1:
             raise InputError("search needs exactly one of image, key and vector.")
         wanted: dict[str, Any] = {"k": k, "offset": offset, "where": where}
-        wanted |= {"min_score": min_score, "rerank": rerank}
+        wanted |= {"min_score": min_score, "rerank": rerank, "with_vector": with_vector or None}
         if image is not None:
             body: dict[str, Any] = {"files": {"image": ("image", _bytes_of(image))}}
         elif vector is not None:
@@ -219,9 +222,17 @@ class Client:
             NearDuplicates, self._transport.ask("GET", "/v1/items/duplicates", params=wanted)
         )
 
-    def duplicates(self, *, max_distance: int = 4, where: str | None = None) -> Duplicates:
-        """Groups of items that look alike, the largest first."""
-        wanted = _given({"max_distance": max_distance, "where": where})
+    def duplicates(
+        self, *, max_distance: int = 4, where: str | None = None, exact: bool = False
+    ) -> Duplicates:
+        """Groups of items that look alike, the largest first.
+
+        Args:
+            max_distance: bits of 64 in which two perceptual hashes may differ.
+            where: only items for which this holds.
+            exact: groups of files that are the same to the byte instead.
+        """
+        wanted = _given({"max_distance": max_distance, "where": where, "exact": exact or None})
         return self._as(Duplicates, self._transport.ask("GET", "/v1/duplicates", params=wanted))
 
     def labels(self, *, where: str | None = None) -> Labels:
@@ -237,6 +248,11 @@ class Client:
         """What the index holds, and so many items that were changed last."""
         wanted = {"recent": recent}
         return self._as(Collection, self._transport.ask("GET", "/v1/collection", params=wanted))
+
+    def latest(self, n: int = 20, *, where: str | None = None) -> Latest:
+        """The items changed last, or those of them that a filter lets through."""
+        wanted = _given({"n": n, "where": where})
+        return self._as(Latest, self._transport.ask("GET", "/v1/latest", params=wanted))
 
     def refresh(self) -> Refreshed:
         """Have the service take up what other processes wrote, now."""
