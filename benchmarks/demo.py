@@ -1,4 +1,4 @@
-"""What ``make demo`` runs: the four verbs, one after the other, as anybody would type them.
+"""What ``make demo`` runs: four verbs, one after the other, as anybody would type them.
 
     python benchmarks/demo.py digits           the digits that scikit-learn brings, no network
     python benchmarks/demo.py FOLDER           any folder, .zip or .tar of images
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 DEMO = Path("demo")
 MARK = DEMO / "made-by-make-demo"
 QUERIES = 6
+ADDRESS = "http://127.0.0.1:8000/"  # where `serve` is unless it is told otherwise
 
 
 def main() -> int:
@@ -66,7 +67,7 @@ def main() -> int:
     else:
         print("Without labels there is nothing to tell right results from wrong: not evaluated.")
     print(f"\nThe results as a page:  {Path(page).resolve()}")
-    _print_next(command)
+    _print_next(command, index)
     return 0
 
 
@@ -130,10 +131,15 @@ def _print_figures(report: Path) -> None:
     )
 
 
-def _print_next(command: Sequence[str]) -> None:
+def _print_next(command: Sequence[str], index: str) -> None:
     name = shlex.join(command)
     print(
         f"""
+To search it by any image, in a browser (Ctrl-C ends it):
+
+  {name} serve {index}
+  and open {ADDRESS}
+
 With your own images (a folder, .zip or .tar):
 
   {name} train photos/ --out photos.model

@@ -46,7 +46,7 @@ def test_average_precision_has_its_place():
 
 def test_importing_the_package_loads_nothing_heavy():
     heavy = {"torch", "lance", "faiss", "ray", "sklearn", "numpy", "PIL", "matplotlib"}
-    heavy |= {"fastapi", "pydantic", "uvicorn", "starlette", "prometheus_client"}
+    heavy |= {"fastapi", "pydantic", "uvicorn", "starlette", "prometheus_client", "httpx2"}
     code = f"import sys, spherequant; print(sorted({heavy!r} & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment()

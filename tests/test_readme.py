@@ -1,8 +1,12 @@
 """The commands and the Python of the README run as they are written, on a few tiny photos."""
 
+import os
 import re
 import shlex
+import shutil
+import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,24 @@ from spherequant.cli import app
 
 README = Path(__file__).parents[1] / "README.md"
 QUICK = "--epochs 1 --dim 8 --image-size 16"
+ADDRESS = "http://127.0.0.1:8000"
+
+
+def section(title):
+    """The text under a heading, up to the next."""
+    return README.read_text("utf-8").partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def commands(text):
+    return re.findall(r"^    ((?:spherequant|curl) .+)$", text, re.MULTILINE)
+
+
+def run(line):
+    """Run a command of ours in this process."""
+    arguments = shlex.split(line)[1:] + (QUICK.split() if " train " in line else [])
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, (line, result.output)
+    return result.stdout
 
 
 @pytest.fixture
@@ -31,22 +53,62 @@ def photos(tmp_path, monkeypatch):
 
 
 def test_the_commands(photos):
-    commands = re.findall(r"^    (spherequant .+)$", README.read_text("utf-8"), re.MULTILINE)
-    assert [shlex.split(line)[1] for line in commands] == ["train", "index", "search", "evaluate"]
-    for line in commands:
-        arguments = shlex.split(line)[1:] + (QUICK.split() if " train " in line else [])
-        result = CliRunner().invoke(app, arguments)
-        assert result.exit_code == 0, (line, result.output)
+    lines = commands(section("Your own photos"))
+    assert [shlex.split(line)[1] for line in lines] == ["train", "index", "search", "evaluate"]
+    for line in lines:
+        run(line)
     assert Path("results.html").read_text("utf-8").count("data:image/jpeg") == 1 + 10
     assert Path("report/report.html").exists()
 
 
+def test_the_service(photos, capsys):
+    text = section("Serve it")
+    serve, put, search = commands(text)
+    assert f"<{ADDRESS}/>" in text
+    for line in commands(section("Your own photos"))[:2]:
+        run(line)
+    with serving(serve) as address:
+        put, search = (line.replace(ADDRESS, address) for line in (put, search))
+        assert shutil.which("curl"), "the command of the README needs curl"
+        subprocess.run([*shlex.split(put), "--fail", "--silent"], check=True, capture_output=True)
+        lines = run(search).splitlines()
+        assert len(lines) == 1 + 5
+        assert lines[1].split()[0] == "1"
+        assert any("new/1.jpg" in line and "beach" in line for line in lines)
+        execute(python(text).replace(ADDRESS, address))
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list("12345")
+
+
+@contextmanager
+def serving(line):
+    """The address that a `spherequant serve` of the README says, on a port that is free."""
+    served = subprocess.Popen(
+        [sys.executable, "-m", "spherequant.cli", *shlex.split(line)[1:], "--port", "0", "--quiet"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(README.parent / "src"), "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        yield next(told.split()[-1].rstrip("/") for told in served.stderr if "serving" in told)
+    finally:
+        served.terminate()
+        served.communicate(timeout=60)
+
+
+def python(text):
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    return block
+
+
+def execute(block):
+    exec(compile(block, str(README), "exec"), {"__name__": "readme"})
+
+
 def test_the_python(photos, capsys):
-    (block,) = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+    block = python(section("From Python"))
     settings = "TrainConfig(bits=32)"
     assert settings in block
-    quick = block.replace(settings, "TrainConfig(bits=32, epochs=1, dim=8, image_size=16)")
-    exec(compile(quick, str(README), "exec"), {"__name__": "readme"})
+    execute(block.replace(settings, "TrainConfig(bits=32, epochs=1, dim=8, image_size=16)"))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "16 images added"
     assert len(lines) == 1 + 5 + 1

@@ -12,6 +12,7 @@
     ├── OriginalError            the file of an item is not to be had
     ├── RemovalRefusedError      a sync would remove more of a source than it may
     ├── ConflictError            another writer won, again and again
+    ├── ServiceError             a service did not answer, or refused a request
     └── MissingDependencyError   an optional library is not installed
 
 Each message says what was wrong, with which file or value, and what to do.
@@ -80,6 +81,24 @@ class RemovalRefusedError(SpherequantError):
 
 class ConflictError(SpherequantError):
     """Another writer won the race for a commit, again and again."""
+
+
+class ServiceError(SpherequantError):
+    """A service did not answer, or refused a request.
+
+    Attributes:
+        status: of its answer, as HTTP counts; None where no answer came.
+        title: of its problem document (RFC 9457), or empty.
+        detail: what that says of the cause, in a sentence, or empty.
+    """
+
+    def __init__(
+        self, message: str, *, status: int | None = None, title: str = "", detail: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.title = title
+        self.detail = detail
 
 
 class MissingDependencyError(SpherequantError, ImportError):

@@ -103,5 +103,17 @@ def indexed(photos, trained, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def served(process, indexed):
+    """The address of a service over the index of ``photos``, run by the command."""
+    run = process("serve", indexed.path, "--port", "0", "--quiet", stdout=subprocess.DEVNULL)
+    try:
+        lines = iter(run.stderr)
+        yield next(line.split()[-1] for line in lines if "serving" in line)
+    finally:
+        run.terminate()
+        run.communicate(timeout=60)
+
+
+@pytest.fixture(scope="session")
 def quick():
     return QUICK

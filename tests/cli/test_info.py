@@ -58,6 +58,20 @@ def test_a_file_that_vanishes_meanwhile(spherequant_json, tmp_path, monkeypatch)
     assert spherequant_json("info", tmp_path / "i")["total"] == 1
 
 
+def test_a_service(served, indexed, spherequant, spherequant_json):
+    value = spherequant_json("info", served)
+    of_folder = spherequant_json("info", indexed.path)
+    assert (value["kind"], value["url"]) == ("service", served.rstrip("/"))
+    for name in ("total", "bytes_per_item", "dim", "bytes_memory", "bytes_thumbnails",
+                 "keep_vectors", "fingerprint"):  # fmt: skip
+        assert value[name] == of_folder[name], name
+    assert (value["bits"], value["labels"], value["takes_images"]) == (16, 3, True)
+    text = spherequant("info", served).stdout
+    for words in ("items         36", "16 bits, 2 bytes an item", "images and vectors",
+                  value["fingerprint"]):  # fmt: skip
+        assert words in text
+
+
 def test_neither(spherequant, tmp_path):
     assert "does not exist" in spherequant("info", tmp_path / "nowhere", code=1).stderr
     assert "neither a model" in spherequant("info", tmp_path, code=1).stderr

@@ -46,6 +46,7 @@ def test_help_loads_nothing_heavy(process):
         "PIL",
         "matplotlib",
         "fastapi",
+        "httpx2",
     }
 
 

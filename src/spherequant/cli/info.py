@@ -1,4 +1,4 @@
-"""``spherequant info``: what a folder is."""
+"""``spherequant info``: what a folder is, or a service holds."""
 
 # Annotations are read by typer when the program runs: no `from __future__ import annotations`.
 from collections import Counter
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from spherequant.cli.options import JsonOption
+from spherequant.cli.options import JsonOption, is_url
 from spherequant.cli.output import bytes_text, disk_text, figure, say, say_facts, say_json
 from spherequant.errors import FormatError
 
@@ -16,22 +16,69 @@ _ADDED = "(added by the API)"
 
 def info(
     path: Annotated[
-        Path,
-        typer.Argument(help="A model or an index.", show_default=False),
+        str,
+        typer.Argument(help="A model or an index, or the URL of a service.", show_default=False),
     ],
     json: JsonOption = False,
 ) -> None:
-    """Say what a model or an index holds: sizes, codes, fingerprint, training."""
-    if (path / "index.json").exists():
-        facts = _index_facts(path)
-    elif (path / "model.json").exists():
-        facts = _model_facts(path)
-    else:
-        raise FormatError(_neither(path))
+    """Say what a model, an index or a service holds: sizes, codes, fingerprint, training."""
+    facts = _service_facts(path) if is_url(path) else _folder_facts(Path(path))
     if json:
         say_json(facts)
+    elif facts["kind"] == "service":
+        _say_service(facts)
     else:
         _say(facts)
+
+
+def _folder_facts(path: Path) -> dict[str, Any]:
+    if (path / "index.json").exists():
+        return _index_facts(path)
+    if (path / "model.json").exists():
+        return _model_facts(path)
+    raise FormatError(_neither(path))
+
+
+def _service_facts(url: str) -> dict[str, Any]:
+    from spherequant.service.client import Client
+
+    with Client(url) as client:
+        held = client.collection()
+        return {
+            "kind": "service",
+            "url": client.url,
+            "version": held.version,
+            "index_version": held.index_version,
+            "total": held.items,
+            "labels": held.labels,
+            "bits": held.bits,
+            "bytes_per_item": held.bytes_per_item,
+            "dim": held.dim,
+            "bytes_memory": held.bytes_memory,
+            "bytes_thumbnails": held.bytes_thumbnails,
+            "bytes_disk": held.bytes_disk,
+            "takes_images": held.takes_images,
+            "keep_vectors": held.keeps_vectors,
+            "fingerprint": held.fingerprint,
+        }
+
+
+def _say_service(facts: dict[str, Any]) -> None:
+    say_facts(
+        [
+            ("service", facts["url"]),
+            ("items", f"{facts['total']:,}"),
+            ("labels", facts["labels"]),
+            ("codes", f"{facts['bits']} bits, {facts['bytes_per_item']} bytes an item"),
+            ("takes", "images and vectors" if facts["takes_images"] else "vectors, no images"),
+            ("in memory", bytes_text(facts["bytes_memory"])),
+            ("on disk", disk_text(facts["bytes_disk"], facts["bytes_thumbnails"])),
+            ("vectors kept", "yes" if facts["keep_vectors"] else "no"),
+            ("index", f"version {facts['index_version']}"),
+            ("made with", f"spherequant {facts['version']}"),
+            ("fingerprint", facts["fingerprint"]),
+        ]
+    )
 
 
 def _neither(path: Path) -> str:

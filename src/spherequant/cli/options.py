@@ -67,3 +67,8 @@ def limits_from(max_pixels: int | None, max_megabytes: int | None) -> "Limits":
     if max_megabytes is not None:
         given["max_bytes"] = max_megabytes << 20
     return Limits(**given)
+
+
+def is_url(index: str) -> bool:
+    """Whether an index is asked over HTTP, and is no folder."""
+    return index.lower().startswith(("http://", "https://"))

@@ -20,6 +20,8 @@ one snapshot of the index. One subject a file:
     application   the FastAPI application
     connections   bounds on connections and on slow clients
     server        the process: its socket, its signals, its end
+    transport     one request of a client: sent, repeated, its answer judged
+    client        a service asked from Python
 
 Importing this package loads none of its libraries.
 """
