@@ -16,12 +16,13 @@ import time
 from typing import Any
 
 import results
+from embeddings import RUNS
 from grid import METHODS
 from spherequant import TrainConfig
 from spherequant.evaluation.validation import validate
 from spherequant.images import Limits, open_source
 from spherequant.training.recipe import choose_backbone, resolve
-from training_runs import RUNS, trained
+from training_runs import trained
 
 FACTORS = (1.0, 2.0, 0.5, 4.0)
 SEED = 7
