@@ -171,7 +171,7 @@ def eventually():
 
 
 @pytest.fixture(scope="session")
-def problem():
+def assert_problem():
     """Check that an answer is a problem document, and give it."""
 
     def check(response, status):

@@ -74,7 +74,7 @@ def test_a_file_without_keys_is_refused(tmp_path):
         load_keys("K", file)
 
 
-def test_over_http(serving, folder, problem):
+def test_over_http(serving, folder, assert_problem):
     served = serving(folder, read_keys=(READ,), write_keys=(WRITE,))
     item = {"key": "digits/0/00.png"}
     with served.client() as client:
@@ -98,7 +98,7 @@ def test_over_http(serving, folder, problem):
             ("GET", "/metrics"),
         ):
             response = client.request(method, path, params=item)
-            problem(response, 401)
+            assert_problem(response, 401)
             assert response.headers["www-authenticate"] == "Bearer"
             reader = client.request(
                 method, path, params=item, headers={"authorization": f"Bearer {READ}"}

@@ -1,5 +1,6 @@
 """Hostile uploads: too large, too slow, cut off, bombs; refused, and the service well after."""
 
+import contextlib
 import io
 import socket
 import struct
@@ -55,8 +56,8 @@ def _well_after(shared, client, png):
         (form(b"x")[:-12] + b"\r\n--" + form(b"y")[2:], KIND, 422),
     ],
 )
-def test_malformed_forms(client, problem, body, kind, status):
-    problem(post(client, body, kind), status)
+def test_malformed_forms(client, assert_problem, body, kind, status):
+    assert_problem(post(client, body, kind), status)
 
 
 def test_an_upload_cut_off_at_any_byte_is_never_an_image(client, png):
@@ -65,9 +66,9 @@ def test_an_upload_cut_off_at_any_byte_is_never_an_image(client, png):
         assert post(client, body[:cut]).status_code in (400, 422)
 
 
-def test_too_large_by_its_length_and_while_it_comes(client, problem):
+def test_too_large_by_its_length_and_while_it_comes(client, assert_problem):
     data = bytes(3 << 20)
-    told = problem(post(client, form(data)), 413)
+    told = assert_problem(post(client, form(data)), 413)
     assert told["detail"] == "The upload is too large: at most 2 MiB are taken."
 
     def pieces():
@@ -75,7 +76,7 @@ def test_too_large_by_its_length_and_while_it_comes(client, problem):
         for _ in range(48):
             yield bytes(65_536)
 
-    problem(post(client, pieces()), 413)  # chunked: no length is declared
+    assert_problem(post(client, pieces()), 413)  # chunked: no length is declared
 
 
 def png_of(width, height, data=b""):
@@ -90,13 +91,13 @@ def png_of(width, height, data=b""):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
-def test_a_decompression_bomb_is_refused_by_its_size(client, problem):
+def test_a_decompression_bomb_is_refused_by_its_size(client, assert_problem):
     bomb = png_of(50_000, 50_000, zlib.compress(bytes(1 << 20)))
-    told = problem(post(client, form(bomb)), 413)
+    told = assert_problem(post(client, form(bomb)), 413)
     assert told["detail"] == "The image has 50000 x 50000 pixels; at most 1,000,000 are taken."
 
 
-def test_a_picture_that_unpacks_to_more_than_it_claims(client, problem):
+def test_a_picture_that_unpacks_to_more_than_it_claims(client, assert_problem):
     bomb = png_of(4, 4, zlib.compress(bytes(200 << 20), 9))
     started = time.monotonic()
     assert post(client, form(bomb)).status_code in (200, 422)  # what is too much is not unpacked
@@ -128,18 +129,18 @@ def test_text_in_a_picture_may_not_unpack_to_much(client):
         b"qoif" + b"\xff" * 20,
     ],
 )
-def test_bytes_that_only_begin_like_an_image(client, problem, data):
+def test_bytes_that_only_begin_like_an_image(client, assert_problem, data):
     response = post(client, form(data))
-    told = problem(response, 413 if response.status_code == 413 else 422)
+    told = assert_problem(response, 413 if response.status_code == 413 else 422)
     assert told["detail"].startswith(("The image cannot be used: ", "The image has "))
     assert "PIL" not in told["detail"]
     assert "(" not in told["detail"]
 
 
-def test_a_truncated_image_is_refused(client, problem, png):
+def test_a_truncated_image_is_refused(client, assert_problem, png):
     for kind in ("PNG", "JPEG", "GIF", "WEBP"):
         data = png(5, side=64, kind=kind)
-        problem(post(client, form(data[: len(data) // 2])), 422)
+        assert_problem(post(client, form(data[: len(data) // 2])), 422)
 
 
 def send(served, *pieces, pause=0.0):
@@ -201,10 +202,14 @@ def test_a_second_head_that_never_ends_is_let_go(impatient):
 
 
 def test_a_client_that_goes_away_leaves_nothing_behind(shared, eventually):
-    for _ in range(5):
-        with socket.create_connection(("127.0.0.1", shared.port)) as sock:
-            sock.sendall(head() + b"--" + bytes(500))
+    with contextlib.ExitStack() as clients:
+        for _ in range(5):
+            sock = clients.enter_context(socket.create_connection(("127.0.0.1", shared.port)))
+            sock.sendall(head(length=9_000) + form(bytes(5_000), end=False))
+        eventually(lambda: shared.metric("spherequant_upload_bytes") > 0)
     eventually(lambda: shared.metric("spherequant_upload_bytes") == 0)
+    with shared.client() as client:
+        assert client.get("/health").status_code == 200
 
 
 def test_a_refused_body_is_not_read_for_ever(shared):
@@ -227,7 +232,7 @@ def test_a_refused_body_is_not_read_for_ever(shared):
     assert time.monotonic() - started < 25
 
 
-def test_bodies_in_memory_are_bounded_together(serving, folder, png, problem):
+def test_bodies_in_memory_are_bounded_together(serving, folder, png, assert_problem):
     served = serving(folder, max_upload_bytes=100_000, stall_seconds=20.0)
     with served.client() as client:
         with socket.create_connection(("127.0.0.1", served.port)) as sock:
@@ -237,7 +242,7 @@ def test_bodies_in_memory_are_bounded_together(serving, folder, png, problem):
                 assert time.monotonic() < deadline
                 time.sleep(0.01)
             response = post(client, form(bytes(20_000)))
-            problem(response, 503)
+            assert_problem(response, 503)
             assert response.headers["retry-after"] == "1"
         deadline = time.monotonic() + 30
         while served.metric("spherequant_upload_bytes"):

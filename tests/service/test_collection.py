@@ -42,7 +42,7 @@ def test_labels_with_counts(client):
     assert some["labels"] == [{"label": "cat", "count": 2}, {"label": "pet", "count": 1}]
 
 
-def test_columns_and_their_values(client, problem):
+def test_columns_and_their_values(client, assert_problem):
     told = {column["name"]: column for column in client.get("/v1/columns").json()["columns"]}
     assert {"key", "labels", "source", "size", "changed", "year", "weight", "note"} <= set(told)
     assert not {"root", "thumbnail", "original", "code", "vector"} & set(told)
@@ -69,7 +69,7 @@ def test_the_collection(client, served):
     assert [item["key"] for item in told["recent"]] == ["c", "b"]
 
 
-def test_duplicates(client, problem):
+def test_duplicates(client, assert_problem):
     told = client.get("/v1/duplicates", params={"max_distance": 0, "where": "source is null"})
     groups = told.json()["groups"]
     assert [sorted(member["key"] for member in group["members"]) for group in groups] == [
@@ -82,9 +82,9 @@ def test_duplicates(client, problem):
         {"key": "b", "distance": 0, "exact": True},
         {"key": "c", "distance": 0, "exact": True},
     ]
-    problem(client.get("/v1/items/duplicates", params={"key": "none"}), 404)
-    problem(client.get("/v1/duplicates", params={"max_distance": 65}), 422)
-    problem(client.get("/v1/duplicates", params={"where": "root = 'x'"}), 422)
+    assert_problem(client.get("/v1/items/duplicates", params={"key": "none"}), 404)
+    assert_problem(client.get("/v1/duplicates", params={"max_distance": 65}), 422)
+    assert_problem(client.get("/v1/duplicates", params={"where": "root = 'x'"}), 422)
 
 
 def test_answers_are_worked_out_once_for_each_version(served, client, monkeypatch, png):

@@ -45,7 +45,7 @@ def found(client, image, **parameters):
     return [hit["key"] for hit in response.json()["results"]]
 
 
-def test_put_get_search_replace_delete(client, png, problem):
+def test_put_get_search_replace_delete(client, png, assert_problem):
     image, key = png(1), "a folder/é 1.png"
     metadata = json.dumps({"year": 2019, "weight": 0.5, "note": "it's"})
     stored = put(client, key, image, labels=["x", "y"], metadata=metadata)
@@ -63,8 +63,8 @@ def test_put_get_search_replace_delete(client, png, problem):
     assert found(client, png(2), where=where) == []
     assert get(client, key).metadata == {"year": None, "weight": None, "note": None}
     assert client.delete("/v1/items", params={"key": key}).status_code == 204
-    problem(client.get("/v1/items", params={"key": key}), 404)
-    problem(client.delete("/v1/items", params={"key": key}), 404)
+    assert_problem(client.get("/v1/items", params={"key": key}), 404)
+    assert_problem(client.delete("/v1/items", params={"key": key}), 404)
     assert put(client, key, image)["id"] > stored["id"]
 
 
@@ -87,7 +87,7 @@ def test_a_key_is_stored_in_nfc(client, png):
     assert get(client, "\u00e9").key == get(client, "e\u0301").key == "\u00e9"
 
 
-def test_labels_and_metadata_are_changed_alone(client, png, problem):
+def test_labels_and_metadata_are_changed_alone(client, png, assert_problem):
     put(client, "change", png(5), labels=["a"], metadata='{"year": 1, "note": "n"}')
     before = get(client, "change")
 
@@ -106,17 +106,17 @@ def test_labels_and_metadata_are_changed_alone(client, png, problem):
     )
     assert after.changed > before.changed
     for body in ({}, {"labels": None}, {"labels": "a"}, {"metadata": {"nope": 1}}, {"x": 1}):
-        problem(change(body), 422)
-    problem(change({"labels": ["a"]}, key="unknown"), 404)
-    problem(change({"labels": ["a"]}, key="digits/0/00.png"), 409)
+        assert_problem(change(body), 422)
+    assert_problem(change({"labels": ["a"]}, key="unknown"), 404)
+    assert_problem(change({"labels": ["a"]}, key="digits/0/00.png"), 409)
     assert client.patch("/v1/items", params={"key": "change"}, content=b"x").status_code == 415
 
 
-def test_items_of_a_synced_source_are_not_replaced(client, png, problem):
+def test_items_of_a_synced_source_are_not_replaced(client, png, assert_problem):
     response = client.put(
         "/v1/items", params={"key": "digits/0/00.png"}, files={"image": ("x", png())}
     )
-    told = problem(response, 409)
+    told = assert_problem(response, 409)
     assert "'digits/0/00.png'" in told["detail"]
     assert "/" not in told["detail"].replace("digits/0/00.png", "")
 
@@ -140,19 +140,19 @@ def test_items_of_a_synced_source_are_not_replaced(client, png, problem):
         ({"image": "text"}, "form.image"),
     ],
 )
-def test_forms_that_cannot_be_used(client, png, problem, data, where):
+def test_forms_that_cannot_be_used(client, png, assert_problem, data, where):
     files = None if "image" in data else {"image": ("x", png())}
     if files is None:
         data, files = {}, {"image": (None, "text")}
     response = client.put("/v1/items", params={"key": "bad"}, files=files, data=data)
-    assert problem(response, 422)["errors"][0]["where"].startswith(where)
-    problem(client.get("/v1/items", params={"key": "bad"}), 404)
+    assert assert_problem(response, 422)["errors"][0]["where"].startswith(where)
+    assert_problem(client.get("/v1/items", params={"key": "bad"}), 404)
 
 
 @pytest.mark.parametrize(
     "metadata", [{"nope": 1}, {"year": "text"}, {"year": 1.5}, {"note": 3}, {"year": 2**62 * 1.0}]
 )
-def test_metadata_that_does_not_fit(client, png, problem, metadata):
+def test_metadata_that_does_not_fit(client, png, assert_problem, metadata):
     response = client.put(
         "/v1/items",
         params={"key": "bad"},
@@ -163,15 +163,15 @@ def test_metadata_that_does_not_fit(client, png, problem, metadata):
         assert response.status_code == 200
         client.delete("/v1/items", params={"key": "bad"})
     else:
-        problem(response, 422)
+        assert_problem(response, 422)
 
 
 @pytest.mark.parametrize("key", ["", "x" * 3_000, "a\0b"])
-def test_keys_that_cannot_be(client, png, problem, key):
+def test_keys_that_cannot_be(client, png, assert_problem, key):
     for method in ("GET", "DELETE", "PUT"):
         files = {"image": ("x", png())} if method == "PUT" else None
-        problem(client.request(method, "/v1/items", params={"key": key}, files=files), 422)
-    problem(client.get("/v1/items"), 422)
+        assert_problem(client.request(method, "/v1/items", params={"key": key}, files=files), 422)
+    assert_problem(client.get("/v1/items"), 422)
 
 
 def batch(client, items, images=()):
@@ -235,12 +235,12 @@ def test_batches_share_commits(served, client, png):
         ([], 0, 422),
     ],
 )
-def test_batches_that_cannot_be_used(client, png, problem, items, images, code):
-    problem(batch(client, items, [png()] * images), code)
-    problem(client.get("/v1/items", params={"key": "a"}), 404)
+def test_batches_that_cannot_be_used(client, png, assert_problem, items, images, code):
+    assert_problem(batch(client, items, [png()] * images), code)
+    assert_problem(client.get("/v1/items", params={"key": "a"}), 404)
 
 
-def test_an_index_without_a_network_takes_vectors(serving, tmp_path, png, problem):
+def test_an_index_without_a_network_takes_vectors(serving, tmp_path, png, assert_problem):
     rng = np.random.default_rng(0)
     with Index.create(
         tmp_path / "vectors", Codebooks(rng.normal(size=(2, 16, 4))), keep_vectors=True
@@ -261,10 +261,12 @@ def test_an_index_without_a_network_takes_vectors(serving, tmp_path, png, proble
         assert results.json()["results"][0]["key"] == "a"
         assert results.json()["results"][0]["score"] == 1.0
         assert len(client.post("/v1/search", json={"key": "a"}).json()["results"]) == 9
-        problem(client.put("/v1/items", params={"key": "b"}, files={"image": ("x", png())}), 422)
-        problem(client.post("/v1/search", files={"image": ("x", png())}), 422)
+        assert_problem(
+            client.put("/v1/items", params={"key": "b"}, files={"image": ("x", png())}), 422
+        )
+        assert_problem(client.post("/v1/search", files={"image": ("x", png())}), 422)
         assert not client.get("/ready").json()["takes_images"]
-        problem(client.get("/v1/thumbnail", params={"key": "a"}), 404)
+        assert_problem(client.get("/v1/thumbnail", params={"key": "a"}), 404)
 
 
 def test_a_search_that_begins_after_a_write_was_acknowledged_sees_it(served, png):

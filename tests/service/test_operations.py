@@ -13,10 +13,10 @@ def test_health_and_readiness(client, shared):
     assert told["takes_images"]
 
 
-def test_not_ready_while_it_shuts_down(client, shared, problem):
+def test_not_ready_while_it_shuts_down(client, shared, assert_problem):
     shared.service.draining = True
     try:
-        problem(client.get("/ready"), 503)
+        assert_problem(client.get("/ready"), 503)
         assert client.get("/health").status_code == 200
     finally:
         shared.service.draining = False

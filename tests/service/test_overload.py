@@ -30,7 +30,7 @@ def statuses(futures):
 
 
 def test_images_beyond_the_queue_are_refused_and_others_answered(
-    serving, folder, png, problem, monkeypatch, eventually
+    serving, folder, png, assert_problem, monkeypatch, eventually
 ):
     served = serving(folder, max_uploads=4, decoders=1)
     stopped = stop(monkeypatch, served.engine._decoding)
@@ -44,7 +44,7 @@ def test_images_beyond_the_queue_are_refused_and_others_answered(
         waiting = [pool.submit(search, number) for number in range(1, 5)]
         eventually(lambda: served.engine._decoding.full)
         refused = search(5)
-        problem(refused, 503)
+        assert_problem(refused, 503)
         assert refused.headers["retry-after"] == "1"
         # What needs no decoding goes on.
         assert client.post("/v1/search", json={"key": "digits/0/00.png"}).status_code == 200
@@ -71,24 +71,24 @@ def test_a_slow_filter_holds_up_no_other_search(serving, folder, monkeypatch):
         assert slow.result(60).status_code == 200
 
 
-def test_what_takes_too_long_is_given_up(serving, folder, problem, monkeypatch):
+def test_what_takes_too_long_is_given_up(serving, folder, assert_problem, monkeypatch):
     served = serving(folder, answer_seconds=0.2)
     stopped = stop(monkeypatch, served.engine._searching)
     with served.client() as client:
         response = client.post("/v1/search", json={"key": "digits/0/00.png"})
-        problem(response, 503)
+        assert_problem(response, 503)
         stopped.go_on.set()
         assert client.post("/v1/search", json={"key": "digits/0/00.png"}).status_code == 200
 
 
 def test_a_write_that_nobody_waits_for_is_made_all_the_same(
-    serving, folder, png, problem, monkeypatch, eventually
+    serving, folder, png, assert_problem, monkeypatch, eventually
 ):
     served = serving(folder, answer_seconds=0.2, writers=1)
     stopped = stop(monkeypatch, served.engine._writing)
     with served.client() as client:
         files = {"image": ("x", png())}
-        problem(client.put("/v1/items", params={"key": "late"}, files=files), 503)
+        assert_problem(client.put("/v1/items", params={"key": "late"}, files=files), 503)
         assert served.engine._room.taken > 0
         stopped.go_on.set()
         eventually(lambda: client.get("/ready").json()["items"] == 201)

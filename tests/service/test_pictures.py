@@ -98,9 +98,11 @@ def test_a_polyglot_is_an_image_and_nothing_else(client, png):
         b"\x89PNG\r\n\x1a\n",
     ],
 )
-def test_what_is_no_image_is_not_stored(client, problem, image):
+def test_what_is_no_image_is_not_stored(client, assert_problem, image):
     files = {"image": ("x.png", image, "image/png")}
-    problem(client.put("/v1/items", params={"key": "bad"}, files=files), 422)
+    told = assert_problem(client.put("/v1/items", params={"key": "bad"}, files=files), 422)
+    assert told["detail"].startswith("The image ")
+    assert client.get("/v1/items", params={"key": "bad"}).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -117,9 +119,9 @@ def test_what_is_no_image_is_not_stored(client, problem, image):
         "digits//0/00.png",
     ],
 )
-def test_a_path_is_only_ever_a_key(client, problem, key):
+def test_a_path_is_only_ever_a_key(client, assert_problem, key):
     for path in ("/v1/original", "/v1/thumbnail", "/v1/items"):
-        problem(client.get(path, params={"key": key}), 404)
+        assert_problem(client.get(path, params={"key": key}), 404)
 
 
 def test_a_key_that_looks_like_a_path_reads_nothing_else(client, png):
@@ -143,9 +145,9 @@ def test_a_client_that_takes_nothing_is_let_go(serving, folder, eventually):
         assert client.get("/v1/original", params={"key": "large"}).content == out.getvalue()
 
 
-def test_originals_need_not_be_kept(serving, folder, png, problem):
+def test_originals_need_not_be_kept(serving, folder, png, assert_problem):
     served = serving(folder, keep_originals=False)
     with served.client() as client:
         put(client, "a", png())
-        problem(client.get("/v1/original", params={"key": "a"}), 404)
+        assert_problem(client.get("/v1/original", params={"key": "a"}), 404)
         assert client.get("/v1/thumbnail", params={"key": "a"}).status_code == 200

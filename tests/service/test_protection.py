@@ -117,11 +117,11 @@ def test_the_page_serves_its_own_files_alone(shared, path):
     assert b"class Settings" not in got
 
 
-def test_addresses_and_methods_that_are_not_there(client, problem):
-    problem(client.get("/nothing"), 404)
-    assert problem(client.get("/v1/search"), 405)["code"] == "method-not-allowed"
+def test_addresses_and_methods_that_are_not_there(client, assert_problem):
+    assert_problem(client.get("/nothing"), 404)
+    assert assert_problem(client.get("/v1/search"), 405)["code"] == "method-not-allowed"
     assert client.get("/v1/search").headers["allow"] == "POST"
-    problem(client.request("BREW", "/v1/search"), 405)
+    assert_problem(client.request("BREW", "/v1/search"), 405)
     assert client.head("/nothing").status_code == 404
 
 

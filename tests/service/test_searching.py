@@ -92,9 +92,9 @@ def test_where_and_min_score(client, index):
         ({"where": "key LIKE '" + "a" * 500 + "'"}, "query.where"),
     ],
 )
-def test_parameters_out_of_bounds(client, problem, parameters, where):
+def test_parameters_out_of_bounds(client, assert_problem, parameters, where):
     response = client.post("/v1/search", json={"key": "digits/3/04.png"}, params=parameters)
-    assert problem(response, 422)["errors"][0]["where"] == where
+    assert assert_problem(response, 422)["errors"][0]["where"] == where
 
 
 @pytest.mark.parametrize(
@@ -115,8 +115,8 @@ def test_parameters_out_of_bounds(client, problem, parameters, where):
         "text",
     ],
 )
-def test_bodies_that_cannot_be_used(client, problem, body):
-    problem(client.post("/v1/search", json=body), 422)
+def test_bodies_that_cannot_be_used(client, assert_problem, body):
+    assert_problem(client.post("/v1/search", json=body), 422)
 
 
 @pytest.mark.parametrize(
@@ -133,28 +133,28 @@ def test_bodies_that_cannot_be_used(client, problem, body):
         "\xff\xfe",
     ],
 )
-def test_json_that_is_none(client, problem, text):
+def test_json_that_is_none(client, assert_problem, text):
     headers = {"content-type": "application/json"}
     content = text.encode("latin-1")
-    problem(client.post("/v1/search", content=content, headers=headers), 422)
+    assert_problem(client.post("/v1/search", content=content, headers=headers), 422)
 
 
-def test_an_unknown_key_is_not_found(client, problem):
-    told = problem(client.post("/v1/search", json={"key": "digits/no"}), 404)
+def test_an_unknown_key_is_not_found(client, assert_problem):
+    told = assert_problem(client.post("/v1/search", json={"key": "digits/no"}), 404)
     assert "digits/no" in told["detail"]
 
 
-def test_reranking_needs_kept_vectors(client, problem):
+def test_reranking_needs_kept_vectors(client, assert_problem):
     response = client.post("/v1/search", json={"key": "digits/3/04.png"}, params={"rerank": 20})
-    assert "keeps no vectors" in problem(response, 422)["detail"]
+    assert "keeps no vectors" in assert_problem(response, 422)["detail"]
 
 
 @pytest.mark.parametrize(
     "kind", ["text/plain", "image/png", "application/x-www-form-urlencoded", ""]
 )
-def test_another_media_type(client, problem, kind):
+def test_another_media_type(client, assert_problem, kind):
     response = client.post("/v1/search", content=b"key=a", headers={"content-type": kind})
-    problem(response, 415)
+    assert_problem(response, 415)
 
 
 def test_an_image_s_vector_asks_for_its_next_page(client, png):

@@ -83,7 +83,7 @@ class _Held(Response):
         self._stall_seconds = service.settings.stall_seconds
         self._budget.take(len(content))
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI's signature
         """Send it; a client that takes nothing for a while is let go."""
         try:
             head = {"type": "http.response.start", "status": self.status_code}

@@ -193,7 +193,12 @@ def install(app: FastAPI) -> None:
     async def on_validation(_: Request, error: RequestValidationError) -> JSONResponse:
         return unusable(error.errors()).response()
 
-    app.add_exception_handler(Problem, on_problem)  # type: ignore[arg-type]  # starlette's type wants Exception
-    app.add_exception_handler(SpherequantError, on_ours)  # type: ignore[arg-type]
-    app.add_exception_handler(HTTPException, on_http)  # type: ignore[arg-type]
-    app.add_exception_handler(RequestValidationError, on_validation)  # type: ignore[arg-type]
+    # Starlette's type has handlers take any exception; each of these gets its own kind alone.
+    handlers: dict[type[Exception], Any] = {
+        Problem: on_problem,
+        SpherequantError: on_ours,
+        HTTPException: on_http,
+        RequestValidationError: on_validation,
+    }
+    for kind, handler in handlers.items():
+        app.add_exception_handler(kind, handler)
