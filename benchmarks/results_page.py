@@ -69,7 +69,9 @@ SECTIONS = (
     ),
     Section("CIFAR-10", ("cifar10-full", "cifar10-54k", "cifar10-59k", "cifar10")),
     Section("Code lengths", ("lengths", "prefix")),
-    Section("Baselines and ablations", ("grid", "alternatives", "ablation", "class-target")),
+    Section(
+        "Baselines and ablations", ("grid", "alternatives", "ablation", "margin", "class-target")
+    ),
     Section("Sparse codebooks", ("sparse-codes", "sparse-tables", "sparse")),
     Section("Unseen classes", ("unseen", "levelling")),
     Section("Several labels an image", ("multi-label-coco", "multi-label")),

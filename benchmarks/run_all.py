@@ -80,6 +80,8 @@ STEPS = (
     Step("cifar10_full", "", None, _CIFAR10),
     Step("cifar10_54k", "--epochs 28", None, (*_CIFAR10, "weights:mobilenetv2_100.tf_in1k")),
     Step("grid", "", "--only cifar10-54k-dsq-32-0", _CIFAR10),
+    Step("margin", "", "--epochs 1 --pairs 2", _CIFAR10),
+    Step("margin", "--protocol cifar10-full", None, _CIFAR10),
     Step("class_target", "results/cifar10-full-0/dsq-32", None, _CIFAR10),
     Step("lengths", "results/cifar10-full-0/dsq-32", None, _CIFAR10),
     Step("unseen_classes", "", None, ("tiny-imagenet.zip",)),
@@ -109,7 +111,7 @@ STEPS = (
     Step("search", "", "--items 300000 --bits 32 --repetitions 3", gibibytes=8),
     Step(
         "search",
-        "--clusters 100 --bits 32 64",
+        "--clusters 100",
         "--clusters 100 --items 300000 --bits 32 --repetitions 3",
         gibibytes=8,
     ),

@@ -17,12 +17,14 @@ def slow_softmax_loss(
     bias_C: np.ndarray,
     labels_BC: np.ndarray,
     smoothing: float,
+    margin: float,
 ) -> float:
     """The definition, image by image and class by class, in float64."""
     total = 0.0
     classes = len(weight_CD)
     for z, labels in zip(z_BD, labels_BC, strict=True):
         logits = [float(np.dot(weight_CD[c], z)) + float(bias_C[c]) for c in range(classes)]
+        logits = [logit - margin * bool(own) for logit, own in zip(logits, labels, strict=True)]
         normaliser = math.log(sum(math.exp(logit - max(logits)) for logit in logits)) + max(logits)
         for c in range(classes):
             mass = (1 - smoothing) * labels[c] / labels.sum() + smoothing / classes
@@ -64,6 +66,14 @@ class TestSoftmax:
         expected = 0.1 * 3 + math.log1p(math.exp(-3))
         assert self.loss([[True, False]], 0.2) == pytest.approx(expected, abs=1e-6)
 
+    def test_a_margin_lowers_the_logits_of_the_labels_only(self):
+        # Logits 3 - 2 and 0; and 3 and 0 - 2.
+        for labels, lead in (([True, False], 1.0), ([False, True], -5.0)):
+            value = losses.softmax_loss(
+                self.Z, self.W, self.B, torch.tensor([labels]), margin=2.0
+            ).item()
+            assert value == pytest.approx(math.log1p(math.exp(-lead)), abs=1e-6)
+
     def test_a_classifier_that_knows_nothing_costs_log_c(self):
         z = torch.nn.functional.normalize(torch.randn(4, 5))
         labels = torch.eye(7, dtype=torch.bool)[:4]
@@ -102,15 +112,16 @@ class TestSoftmax:
         st.integers(1, 5),
         st.integers(2, 7),
         st.floats(0, 0.9),
+        st.floats(0, 9),
     )
-    def test_it_is_the_slow_definition(self, seed, batch, dim, classes, smoothing):
+    def test_it_is_the_slow_definition(self, seed, batch, dim, classes, smoothing, margin):
         rng = np.random.default_rng(seed)
         z, weight = unit_rows(rng, batch, dim), 5 * rng.normal(size=(classes, dim))
         bias, labels = rng.normal(size=classes), a_label_each(rng, batch, classes)
         value = losses.softmax_loss(
-            *(torch.from_numpy(a) for a in (z, weight, bias, labels)), smoothing
+            *(torch.from_numpy(a) for a in (z, weight, bias, labels)), smoothing, margin
         )
-        expected = slow_softmax_loss(z, weight, bias, labels, smoothing)
+        expected = slow_softmax_loss(z, weight, bias, labels, smoothing, margin)
         assert value.item() == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 

@@ -64,6 +64,8 @@ class TrainConfig:
         weight_decay: of the backbone and the projection.
         label_smoothing: share of the label's mass that is spread over all classes.
         softmax_scale: s, the length that the classifier's rows start with.
+        softmax_margin: cosine by which the classifier must prefer an image's own classes while it
+            learns: their logits are lowered by softmax_margin · softmax_scale.
         quantization_weight: λ1, weight of ‖z - x̂‖².
         centre_weight: λ2, weight of ‖z - φ‖².
         discriminative_weight: λ3, weight of ‖φ - x̂‖².
@@ -98,6 +100,7 @@ class TrainConfig:
     weight_decay: float = -1.0
     label_smoothing: float = 0.1
     softmax_scale: float = 12.0
+    softmax_margin: float = 0.0
     quantization_weight: float = 0.1
     centre_weight: float = 0.1
     discriminative_weight: float = 0.5
@@ -149,6 +152,7 @@ class TrainConfig:
             "epochs",
             "batch_size",
             "learning_rate",
+            "softmax_margin",
             "quantization_weight",
             "centre_weight",
             "discriminative_weight",

@@ -210,6 +210,7 @@ class Trainer:
                 learner.bias,
                 labels_BC,
                 0.0 if self.settled else self.config.label_smoothing,
+                self.config.softmax_margin * self.config.softmax_scale,
             )
         }
         if self.centres is not None:

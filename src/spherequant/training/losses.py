@@ -22,11 +22,14 @@ def softmax_loss(
     bias_C: torch.Tensor,
     labels_BC: torch.Tensor,
     label_smoothing: float = 0.0,
+    margin: float = 0.0,
 ) -> torch.Tensor:
-    """Softmax on the sphere: mean of ``-Σ_c t_c log softmax(W' z + b)[c]``.
+    """Softmax on the sphere: mean of ``-Σ_c t_c log softmax(W' z + b - m 1[c is a label])[c]``.
 
     ``W' = s W``: the scale s is the length that the rows of W' start with. Both spell the same
-    functions of z; learning W' takes steps that do not grow with s².
+    functions of z; learning W' takes steps that do not grow with s². The margin m asks more of an
+    image's own classes while learning (Wang et al., *Additive Margin Softmax*, arXiv:1801.05599,
+    eq. 7, where m is s times a cosine).
 
     Args:
         z_BD: float32, rows of length one.
@@ -34,15 +37,15 @@ def softmax_loss(
         bias_C: float32.
         labels_BC: bool, at least one label a row; t spreads a mass of one over them.
         label_smoothing: share of the mass that is spread over all classes.
+        margin: m, by how much the logits of an image's labels are lowered.
 
     Returns:
         float32 scalar, nats.
     """
     labels = labels_BC.to(z_BD.dtype)
     targets = labels / labels.sum(dim=1, keepdim=True)
-    return functional.cross_entropy(
-        functional.linear(z_BD, weight_CD, bias_C), targets, label_smoothing=label_smoothing
-    )
+    logits_BC = functional.linear(z_BD, weight_CD, bias_C) - margin * labels
+    return functional.cross_entropy(logits_BC, targets, label_smoothing=label_smoothing)
 
 
 def quantization_loss(z_BD: torch.Tensor, reconstruction_BD: torch.Tensor) -> torch.Tensor:
