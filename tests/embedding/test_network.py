@@ -109,6 +109,20 @@ class TestEmbedBatches:
         handle.remove()
         assert seen == [4, 4, 4]
 
+    @pytest.mark.parametrize(
+        ("count", "passes"), [(0, []), (1, [1]), (7, [4, 2, 1]), (10, [10]), (23, [10, 10, 2, 1])]
+    )
+    def test_what_is_only_asked_with_fills_no_batch(self, small, count, passes):
+        network, preprocessing = small
+        seen = []
+        handle = network.register_forward_hook(lambda _, images, __: seen.append(len(images[0])))
+        pixels = pictures(count, 16)
+        z = embed_batches(network, preprocessing, pixels, batch=10, mirror=False, fill=False)
+        handle.remove()
+        assert seen == passes
+        stored = embed_batches(network, preprocessing, pixels, batch=10, mirror=False)
+        np.testing.assert_allclose(z, stored, rtol=0, atol=1e-6)
+
     def test_the_pixels_given_stay_as_they_are(self, small):
         pixels = pictures(3, 16)
         pixels.flags.writeable = False

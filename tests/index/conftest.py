@@ -50,13 +50,13 @@ class FakeEmbedder:
     def prepare(self, image: Image.Image) -> np.ndarray:
         return np.asarray(image.convert("RGB").resize((8, 8)), np.uint8)
 
-    def embed_prepared(self, batch: np.ndarray) -> np.ndarray:
+    def embed_prepared(self, batch: np.ndarray, *, query: bool = False) -> np.ndarray:
         self.embedded += len(batch)
         flat = batch.reshape(len(batch), -1).astype(np.float64) - 127.0
         out = np.stack([row @ self._projection for row in flat])
         return (out / np.linalg.norm(out, axis=1, keepdims=True)).astype(np.float32)
 
-    def embed(self, images) -> np.ndarray:
+    def embed(self, images, *, query: bool = False) -> np.ndarray:
         parts = [np.empty((0, DIM), np.float32)]
         for image in images:  # one at a time, as a model holds one batch at a time
             shown = image if isinstance(image, Image.Image) else Image.fromarray(image)

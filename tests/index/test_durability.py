@@ -29,9 +29,9 @@ from conftest import FakeEmbedder
 from spherequant.index import Index, sync
 sync.EMBED_ITEMS = sync.COMMIT_ITEMS = 8
 class Slow(FakeEmbedder):
-    def embed_prepared(self, batch):
+    def embed_prepared(self, batch, **given):
         time.sleep(0.02)
-        return super().embed_prepared(batch)
+        return super().embed_prepared(batch, **given)
 import time
 from pathlib import Path
 path, source = Path(sys.argv[1]), sys.argv[2]

@@ -108,9 +108,9 @@ class TestUse:
         bare_embed = bare.embed_prepared
 
         class Watched(Model):
-            def embed_prepared(self, pixels_BSS3: np.ndarray) -> np.ndarray:
+            def embed_prepared(self, pixels_BSS3: np.ndarray, **given: bool) -> np.ndarray:
                 seen.append(len(asked))
-                return bare_embed(pixels_BSS3)
+                return bare_embed(pixels_BSS3, **given)
 
         values = {f.name: getattr(bare, f.name) for f in dataclasses.fields(bare)}
         assert Watched(**values).embed(generate()).shape == (10, 5)

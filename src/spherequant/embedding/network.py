@@ -11,6 +11,8 @@ from torch import nn
 from torch.nn import functional
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from spherequant.embedding.preprocessing import Preprocessing
 
 
@@ -68,11 +70,13 @@ def embed_batches(
     batch: int,
     mirror: bool,
     autocast: torch.dtype | None = None,
+    fill: bool = True,
 ) -> np.ndarray:
     """Embed prepared images in batches of exactly one size.
 
     The last batch is filled with zeros: libraries choose other kernels for other batch sizes, and
-    an item's embedding, hence its code, must not depend on how many came with it.
+    an item's embedding, hence its code, must not depend on how many came with it. What is only
+    asked with need not wait for a whole batch.
 
     Args:
         network: in evaluation mode, on any device.
@@ -81,6 +85,8 @@ def embed_batches(
         batch: images in each pass through the network.
         mirror: take the mean with the embedding of the mirrored image, normalised if they are.
         autocast: compute in this type where torch thinks it safe; None for float32.
+        fill: whether the last batch is filled; else what is left is embedded in batches of powers
+            of two, and the last bits of an embedding may depend on how many came with it.
 
     Returns:
         float32 [B, D], rows of length one where the network normalises.
@@ -88,11 +94,10 @@ def embed_batches(
     device = network.projection.weight.device
     count = len(pixels_BSS3)
     embeddings = np.empty((count, network.projection.out_features), np.float32)
-    filled = np.zeros((batch, *pixels_BSS3.shape[1:]), np.uint8)
-    for start in range(0, count, batch):
-        part = pixels_BSS3[start : start + batch]
+    for start, size in _passes(count, batch, fill=fill):
+        part = pixels_BSS3[start : start + size]
+        filled = np.zeros((size, *part.shape[1:]), np.uint8)
         filled[: len(part)] = part
-        filled[len(part) :] = 0
         images = preprocessing.standardise(torch.from_numpy(filled).to(device))
         # On a GPU float32 means float32: TF32 would round the products of convolutions.
         with (
@@ -104,3 +109,13 @@ def embed_batches(
                 z = network.mean(z, network(images.flip(3)))
         embeddings[start : start + len(part)] = z[: len(part)].cpu().numpy()
     return embeddings
+
+
+def _passes(count: int, batch: int, *, fill: bool) -> Iterator[tuple[int, int]]:
+    """The first row and the size of each pass through the network."""
+    start = 0
+    while start < count:
+        left = count - start
+        size = batch if fill or left >= batch else 1 << left.bit_length() - 1
+        yield start, size
+        start += size

@@ -34,10 +34,15 @@ class Embedder(Protocol):
     def prepare(self, image: Image.Image) -> NDArray[np.uint8]:
         """An image as uint8 [S, S, 3], resized and cropped. Safe in several threads."""
 
-    def embed_prepared(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Unit vectors float32 [B, D] of prepared images uint8 [B, S, S, 3]."""
+    def embed_prepared(
+        self, batch: NDArray[np.uint8], *, query: bool = False
+    ) -> NDArray[np.float32]:
+        """Unit vectors float32 [B, D] of prepared images uint8 [B, S, S, 3].
 
-    def embed(self, images: Iterable[Any]) -> NDArray[np.float32]:
+        They depend on no other image, to the bit, unless they are asked with and never stored.
+        """
+
+    def embed(self, images: Iterable[Any], *, query: bool = False) -> NDArray[np.float32]:
         """Unit vectors float32 [B, D] of images."""
 
     def save(self, directory: Path) -> None:

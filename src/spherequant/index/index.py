@@ -372,7 +372,7 @@ class Index:
         else:
             # Not as a list: the model takes a batch at a time, and so holds few decoded pictures.
             pictures = check_images(images)
-            queries = self._embedder.embed(pictures)
+            queries = self._embedder.embed(pictures, query=True)
         return searcher.search(
             queries, k, where=where, min_score=min_score, rerank=rerank, exclude=exclude
         )

@@ -77,6 +77,12 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
+class _Prepared:
+    pixels: NDArray[np.uint8]
+    query: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _LookUp:
     key: str
     thumbnail: bool = False
@@ -136,7 +142,7 @@ class Engine:
         self._decoding: Stage[Upload, Picture] = Stage(
             "decode", self._decode, metrics, limit=uploads, workers=bounds.decoders
         )
-        self._embedding: Stage[NDArray[np.uint8], NDArray[np.float32]] = Stage(
+        self._embedding: Stage[_Prepared, NDArray[np.float32]] = Stage(
             "embed",
             self._embed,
             metrics,
@@ -177,7 +183,8 @@ class Engine:
         if self.model is not None:
             from PIL import Image
 
-            self._embed([self.model.prepare(Image.new("RGB", (64, 64)))])
+            pixels = self.model.prepare(Image.new("RGB", (64, 64)))
+            self._embed([_Prepared(pixels, query=False), _Prepared(pixels, query=True)])
 
     def close(self) -> None:
         """Finish what was accepted, then let go of the index."""
@@ -205,7 +212,7 @@ class Engine:
         """
         self.check_takes_images()
         picture = await self._decoding.run(Upload(data))
-        return await self._embedding.run(picture.pixels)
+        return await self._embedding.run(_Prepared(picture.pixels, query=True))
 
     def check_takes_images(self) -> None:
         """Refuse an image where there is no network.
@@ -244,9 +251,15 @@ class Engine:
         self._room.give_back(taken - picture.bytes_taken)
         return picture
 
-    def _embed(self, prepared: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+    def _embed(self, batch: Sequence[_Prepared]) -> list[NDArray[np.float32]]:
         assert self.model is not None  # noqa: S101  # nothing is prepared without one
-        return list(self.model.embed_prepared(np.stack(prepared)))
+        found: dict[int, NDArray[np.float32]] = {}
+        for query in (True, False):
+            rows = [row for row, prepared in enumerate(batch) if prepared.query is query]
+            if rows:
+                pixels = np.stack([batch[row].pixels for row in rows])
+                found |= zip(rows, self.model.embed_prepared(pixels, query=query), strict=True)
+        return [found[row] for row in range(len(batch))]
 
     # Searches
 
@@ -346,7 +359,7 @@ class Engine:
     ) -> int:
         picture = await self._decoding.run(Upload(data, stored=True))
         try:
-            vector = await self._embedding.run(picture.pixels)
+            vector = await self._embedding.run(_Prepared(picture.pixels, query=False))
             return await self._put(
                 key,
                 labels,

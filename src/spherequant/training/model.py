@@ -102,7 +102,7 @@ class Model:
         """Cut and resize an image to uint8 [S, S, 3]; cheap, thread-safe."""
         return self.preprocessing.prepare(image)
 
-    def embed_prepared(self, pixels_BSS3: np.ndarray) -> np.ndarray:
+    def embed_prepared(self, pixels_BSS3: np.ndarray, *, query: bool = False) -> np.ndarray:
         """Embed images that ``prepare`` made.
 
         An image's embedding depends on no other: passes through the network have one size, float32
@@ -110,6 +110,9 @@ class Model:
 
         Args:
             pixels_BSS3: uint8 [B, S, S, 3].
+            query: whether they are only asked with, never stored. A few images then take no more
+                time than they need, and the last bits of their embeddings may depend on how many
+                they are.
 
         Returns:
             float32 [B, D], rows of length one.
@@ -130,13 +133,17 @@ class Model:
                 pixels_BSS3,
                 batch=self.inference_batch,
                 mirror=self.config.mirror,
+                fill=not query,
             )
 
-    def embed(self, images: Iterable[Image.Image | np.ndarray]) -> np.ndarray:
+    def embed(
+        self, images: Iterable[Image.Image | np.ndarray], *, query: bool = False
+    ) -> np.ndarray:
         """Embed images, holding one batch of them at a time.
 
         Args:
             images: PIL images, or uint8 arrays [H, W, 3].
+            query: as in ``embed_prepared``.
 
         Returns:
             float32 [B, D], rows of length one.
@@ -145,7 +152,7 @@ class Model:
         parts = [np.zeros((0, self.codebooks.dim), np.float32)]
         while batch := list(islice(source, self.inference_batch)):
             prepared = np.stack([self.prepare(_as_image(image)) for image in batch])
-            parts.append(self.embed_prepared(prepared))
+            parts.append(self.embed_prepared(prepared, query=query))
         return np.concatenate(parts)
 
     def encode(self, images: Iterable[Image.Image | np.ndarray]) -> np.ndarray:
