@@ -372,7 +372,10 @@ def mixed(model: Model, folder: Path, options: argparse.Namespace) -> Found:
             {
                 "caption": "Answered",
                 "columns": ["", "number"],
-                "rows": [[name, count] for name, count in sorted(tally.operations.items())],
+                "rows": [
+                    *([name, count] for name, count in sorted(tally.operations.items())),
+                    ["writes of an item acknowledged", world.items.acknowledged],
+                ],
             },
             {
                 "caption": "Compared with the model",
@@ -455,20 +458,19 @@ def kills(model: Model, folder: Path, options: argparse.Namespace) -> Found:
     finally:
         service.stop()
     made, not_made = (tally.checks[f"unanswered, {word}"] for word in ("made", "not made"))
-    answered = sum(tally.operations.values())
     return Found(
-        f"The service killed {options.kills} times under load",
+        f"The service killed {len(waits)} times under load",
         f"{options.writers} writers as of the comparison with a model, over {options.known:,} "
         f"items; SIGKILL after {options.most_seconds / 10:.1f} to {options.most_seconds:.1f} s, "
         "started again over the same index, and the whole of it compared: every acknowledged write "
-        "is there, and every other is wholly there (code, labels, metadata, file) or not at all; "
+        "must be there, and every other wholly (code, labels, metadata, file) or not at all; "
         "each item of a batch for itself, its removals after all its puts.",
         [
             {
                 "caption": "After the kills",
                 "columns": ["", "value"],
                 "rows": [
-                    ["operations acknowledged and compared", answered],
+                    ["writes of an item acknowledged", world.items.acknowledged],
                     ["writes of an item on their way, found made", made],
                     ["writes of an item on their way, found not made", not_made],
                     ["comparisons of the whole index", tally.checks["whole index"]],

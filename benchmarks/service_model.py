@@ -98,11 +98,13 @@ class ModelItems:
         current: the acknowledged state of each item.
         on_the_way: key -> the state that is asked for, None for a removal.
         ids: all that were ever told, of removed items too.
+        acknowledged: how many writes of an item were.
     """
 
     current: dict[str, State] = field(default_factory=dict)
     on_the_way: dict[str, State | None] = field(default_factory=dict)
     ids: set[int] = field(default_factory=set)
+    acknowledged: int = 0
     _open: list[Window] = field(default_factory=list)
 
     @contextmanager
@@ -134,6 +136,7 @@ class ModelItems:
         Raises:
             WrongAnswerError: the id is another item's, or not the one that the item had.
         """
+        self.acknowledged += 1
         self.adopt(key, self.on_the_way[key], number)
 
     def adopt(self, key: str, state: State | None, number: int | None = None) -> None:
