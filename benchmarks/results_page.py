@@ -81,7 +81,13 @@ SECTIONS = (
     Section("Speed: large indexes", ("large",)),
     Section("Speed: encoding", ("encoding-64", "encoding")),
     Section("Speed: opening, keys and adds", ("reopening", "keys", "commits")),
-    Section("Speed: the service", ("service",)),
+    Section(
+        "The service: speed and endurance",
+        (
+            *("service-1", "service-puts", "service-memory", "service-mixed", "service-kills"),
+            "service",
+        ),
+    ),
     Section("Speed: training", ("training-time",)),
     Section("Robustness", ("robustness",)),
     Section("Further measurements", ("",)),

@@ -139,6 +139,12 @@ STEPS = (
     Step("keys", "", "--items 100000 --repetitions 2", gibibytes=8),
     Step("commits", "", "--items 1000 --looks 2"),
     Step("service_load", "", "--items 20000 --seconds 3 --rate 20"),
+    Step(
+        "service_endurance",
+        "",
+        "--puts 1000 --items 1000 --memory-seconds 10 --known 300 --mixed-seconds 10 "
+        "--round-seconds 5 --kills 2",
+    ),
     Step("training_time", "", None, _CIFAR10),
     Step("robustness", "", "--kills 2", _CIFAR10),
 )

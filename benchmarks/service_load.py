@@ -4,35 +4,26 @@
 
 Searches by key: as many as connections can ask, one after the other (closed), and at a fixed rate,
 where a late answer counts from the moment that its question was due. Searches by image: beside what
-the model does by itself with the same files, in batches, while no service runs. The client writes
-and reads HTTP by hand: a client library would take more of the processors than the server.
+the model does by itself with the same files, in batches, while no service runs.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import io
-import json
-import os
-import re
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import numpy as np
-from PIL import Image
 
 import results
+from serving import CPU, Connection, Service, form, jpeg, json_body, request, small_model
 from spherequant.images import decode
 from spherequant.index import Index
-from spherequant.training import Model, TrainConfig, train
+from spherequant.training import Model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,8 +31,6 @@ if TYPE_CHECKING:
 _BATCH = 100_000
 # Of a paced load: what is due while all of them wait is late by that much more.
 _MOST_CONNECTIONS = 256
-_BOUNDARY = "spherequant-load"
-_RESIDENT, _CPU = "process_resident_memory_bytes", "process_cpu_seconds_total"
 
 
 @dataclass
@@ -87,10 +76,10 @@ def main() -> None:
     parser.add_argument("--unrecorded", action="store_true", help="print, and record nothing")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        model = Model.load(options.model) if options.model else _small_model()
+        model = Model.load(options.model) if options.model else small_model()
         folder = Path(scratch) / "index"
         _make_index(folder, model, options.items)
-        images = [_jpeg(seed, options.side) for seed in range(64)]
+        images = [jpeg(seed, options.side) for seed in range(64)]
         alone, embedding = _model_alone(model, images, options.seconds)
         print(f"the model alone: {alone:.1f} images/s, {embedding:.1f} without decoding")
         loads, memory = _measure(folder, images, options)
@@ -100,11 +89,6 @@ def main() -> None:
     )
     if not options.unrecorded:
         _record(options, loads, alone, embedding, memory)
-
-
-def _small_model() -> Model:
-    """A model that embeds quickly; what it finds does not matter here."""
-    return train("digits", TrainConfig(bits=32, epochs=1))
 
 
 def _make_index(folder: Path, model: Model, items: int) -> None:
@@ -117,15 +101,6 @@ def _make_index(folder: Path, model: Model, items: int) -> None:
             labels = [str(number % 10) for number in range(first, first + count)]
             keys = [f"item/{number}" for number in range(first, first + count)]
             index.add(keys, codes=codes, labels=labels)
-
-
-def _jpeg(seed: int, side: int) -> bytes:
-    """A picture with some detail, as a camera's file."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (12, 12, 3), np.uint8)
-    out = io.BytesIO()
-    image = Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC)
-    image.save(out, "JPEG", quality=90)
-    return out.getvalue()
 
 
 def _model_alone(model: Model, images: Sequence[bytes], seconds: float) -> tuple[float, float]:
@@ -149,21 +124,13 @@ def _measure(
     folder: Path, images: Sequence[bytes], options: argparse.Namespace
 ) -> tuple[list[Load], tuple[float, float]]:
     """All loads against one service, and its resident MiB before and after."""
-    command = [sys.executable, "-m", "spherequant.cli", "serve", str(folder), "--port", "0"]
-    environment = {
-        k: v for k, v in os.environ.items() if not k.endswith(("_READ_KEY", "_WRITE_KEY"))
-    }
-    server = subprocess.Popen(
-        [*command, "--quiet"], stderr=subprocess.PIPE, text=True, env=environment
-    )
-    try:
-        assert server.stderr is not None
-        url = next(line.split()[-1] for line in server.stderr if "serving" in line)
-        rng = np.random.default_rng(1)
-        by_key = [_key_request(int(rng.integers(options.items))) for _ in range(1_000)]
-        by_image = [_image_request(data) for data in images]
+    rng = np.random.default_rng(1)
+    by_key = [_by_key(int(rng.integers(options.items))) for _ in range(1_000)]
+    by_image = [request("POST", "/v1/search", {"k": 10}, form(data)) for data in images]
+    with Service(folder) as service:
+        url = service.url
         asyncio.run(_closed(url, "warm up", by_key, options.connections, 2.0))
-        before = _resident(url)
+        before = service.resident()
         seconds, rate = options.seconds, options.rate
         loads = []
         for load in (
@@ -171,68 +138,15 @@ def _measure(
             _paced(url, f"by key, {rate:g}/s", by_key, rate, seconds),
             _closed(url, "by image", by_image, options.uploads, seconds),
         ):
-            worked = _metric(url, _CPU)
+            worked = service.metric(CPU)
             loads.append(asyncio.run(load))
-            loads[-1].server_seconds = _metric(url, _CPU) - worked
+            loads[-1].server_seconds = service.metric(CPU) - worked
             print(*loads[-1].row(), flush=True)
-        return loads, (before, _resident(url))
-    finally:
-        server.terminate()
-        server.wait()
+        return loads, (before, service.resident())
 
 
-def _metric(url: str, name: str) -> float:
-    with urllib.request.urlopen(f"{url}metrics") as answer:
-        found = re.search(rf"^{name} (\S+)$", answer.read().decode(), re.MULTILINE)
-    return float(found[1]) if found else float("nan")
-
-
-def _resident(url: str) -> float:
-    return _metric(url, _RESIDENT) / 2**20
-
-
-def _key_request(number: int) -> bytes:
-    return _request("application/json", json.dumps({"key": f"item/{number}"}).encode())
-
-
-def _image_request(data: bytes) -> bytes:
-    head = (
-        f"--{_BOUNDARY}\r\nContent-Disposition: form-data; "
-        'name="image"; filename="image.jpg"\r\n\r\n'
-    )
-    body = head.encode() + data + f"\r\n--{_BOUNDARY}--\r\n".encode()
-    return _request(f"multipart/form-data; boundary={_BOUNDARY}", body)
-
-
-def _request(kind: str, body: bytes) -> bytes:
-    head = (
-        "POST /v1/search?k=10 HTTP/1.1\r\nHost: localhost\r\n"
-        f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-class _Connection:
-    """One connection that asks and waits for the answer."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
-
-    @classmethod
-    async def open(cls, url: str) -> _Connection:
-        parts = urlsplit(url)
-        return cls(*await asyncio.open_connection(parts.hostname, parts.port))
-
-    async def ask(self, request: bytes) -> int:
-        """The status of the answer."""
-        self._writer.write(request)
-        head = await self._reader.readuntil(b"\r\n\r\n")
-        length = re.search(rb"content-length: (\d+)", head)
-        await self._reader.readexactly(int(length[1]) if length else 0)
-        return int(head[9:12])
-
-    def close(self) -> None:
-        self._writer.close()
+def _by_key(number: int) -> bytes:
+    return request("POST", "/v1/search", {"k": 10}, json_body({"key": f"item/{number}"}))
 
 
 async def _closed(
@@ -243,14 +157,14 @@ async def _closed(
     end = time.perf_counter() + seconds
 
     async def ask(first: int) -> None:
-        connection = await _Connection.open(url)
+        connection = await Connection.open(url)
         number = first
         while (started := time.perf_counter()) < end:
-            status = await connection.ask(requests[number % len(requests)])
+            answer = await connection.ask(requests[number % len(requests)])
             load.milliseconds.append(1e3 * (time.perf_counter() - started))
-            load.failed += status != 200
+            load.failed += answer.status != 200
             number += connections
-        connection.close()
+        await connection.close()
 
     started = time.perf_counter()
     await asyncio.gather(*map(ask, range(connections)))
@@ -263,16 +177,16 @@ async def _paced(
 ) -> Load:
     """Questions come when they are due, whether or not earlier ones were answered."""
     load = Load(name)
-    idle: list[_Connection] = []
+    idle: list[Connection] = []
 
     room = asyncio.Semaphore(_MOST_CONNECTIONS)
 
     async def ask(number: int, due: float) -> None:
         async with room:
-            connection = idle.pop() if idle else await _Connection.open(url)
-            status = await connection.ask(requests[number % len(requests)])
+            connection = idle.pop() if idle else await Connection.open(url)
+            answer = await connection.ask(requests[number % len(requests)])
         load.milliseconds.append(1e3 * (time.perf_counter() - due))
-        load.failed += status != 200
+        load.failed += answer.status != 200
         idle.append(connection)
 
     started = time.perf_counter()
@@ -284,7 +198,7 @@ async def _paced(
     await asyncio.gather(*asked)
     load.seconds = time.perf_counter() - started
     for connection in idle:
-        connection.close()
+        await connection.close()
     return load
 
 

@@ -76,6 +76,16 @@ def test_sections_stand_in_their_order_and_unknown_records_last(tmp_path):
     ]  # fmt: skip
 
 
+def test_of_the_service_speed_comes_before_endurance(tmp_path):
+    page = written(
+        tmp_path,
+        service_kills=record(title="Kills"),
+        service_puts=record(title="Puts"),
+        service_1000000=record(title="Load"),
+    )
+    assert re.findall(r"^### (.+)$", page, re.MULTILINE) == ["Load", "Puts", "Kills"]
+
+
 def test_tables(tmp_path):
     short = {"caption": "Short", "columns": ["a", "b"], "rows": [[1, None], ["x", 0.12345]]}
     rows = [[number] for number in range(results_page.LONG_TABLE + 1)]
