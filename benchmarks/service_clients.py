@@ -29,6 +29,7 @@ from service_model import (
     is_so,
 )
 from serving import Answer, Connection, form, json_body, request
+from spherequant.images import decode
 from spherequant.index import Index
 from spherequant.index.header import CODEBOOKS_FILE, MODEL_FOLDER
 from spherequant.quantizer import Encoder, normalise_rows
@@ -79,7 +80,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An image, and the vector and the code that the service makes of it."""
+    """An image, and the vector and the code that are made of it."""
 
     data: bytes
     vector: list[float]
@@ -253,15 +254,13 @@ def make_world(folder: Path, model: Embedder | Codebooks, count: int, random: Ra
     return world
 
 
-async def learn_pictures(client: Client, images: Sequence[bytes]) -> list[Picture]:
-    """What the service makes of images."""
-    pictures = []
-    for data in images:
-        sent = request("POST", "/v1/search", {"k": 1, "with_vector": "true"}, form(data))
-        vector = (await client.told(sent)).json()["vector"]
-        code = client.world.code(np.array(vector, np.float32))
-        pictures.append(Picture(data, vector, code))
-    return pictures
+def make_pictures(model: Embedder, world: World, images: Sequence[bytes]) -> list[Picture]:
+    """What an index makes of images that it stores."""
+    vectors = model.embed([decode(data) for data in images])
+    return [
+        Picture(data, vector.tolist(), world.code(vector))
+        for data, vector in zip(images, vectors, strict=True)
+    ]
 
 
 async def check_everything(client: Client, keys: Sequence[str]) -> None:

@@ -31,7 +31,7 @@ from service_clients import (
     World,
     Writer,
     check_everything,
-    learn_pictures,
+    make_pictures,
     make_world,
     settle,
     work,
@@ -349,10 +349,9 @@ async def _traffic(
 
 def mixed(model: Model, folder: Path, options: argparse.Namespace) -> Found:
     """Writers and readers at once for minutes, all answers compared with the model."""
-    world = make_world(folder, model, options.known, np.random.default_rng(options.seed))
+    world = _make_world(model, folder, options)
     tally = world.tally
     with Service(folder) as service:
-        asyncio.run(_learn(world, service.url))
         end = time.perf_counter() + options.mixed_seconds
         turn = 0
         while time.perf_counter() < end and not tally.wrong:
@@ -390,11 +389,11 @@ def mixed(model: Model, folder: Path, options: argparse.Namespace) -> Found:
     )
 
 
-async def _learn(world: World, url: str) -> None:
-    """See what the service makes of some images."""
-    async with connected(url, 1) as (connection,):
-        client = Client(world, connection, np.random.default_rng(0))
-        world.pictures = await learn_pictures(client, [jpeg(seed, _SIDE) for seed in range(8)])
+def _make_world(model: Model, folder: Path, options: argparse.Namespace) -> World:
+    """An index, and images that may be put into it."""
+    world = make_world(folder, model, options.known, np.random.default_rng(options.seed))
+    world.pictures = make_pictures(model, world, [jpeg(seed, _SIDE) for seed in range(8)])
+    return world
 
 
 async def _round(
@@ -441,11 +440,10 @@ async def _compare(client: Client, writers: int) -> None:
 def kills(model: Model, folder: Path, options: argparse.Namespace) -> Found:
     """Kill the service under load, start it again, compare: again and again."""
     random = np.random.default_rng(options.seed)
-    world = make_world(folder, model, options.known, random)
+    world = _make_world(model, folder, options)
     service = Service(folder)
     tally, waits = world.tally, []
     try:
-        asyncio.run(_learn(world, service.url))
         for turn in range(options.kills):
             seconds = float(random.uniform(0.1, 1.0) * options.most_seconds)
             seed = [options.seed, turn]
