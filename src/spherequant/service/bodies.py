@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,7 +21,7 @@ from spherequant.service.problems import Problem, busy, unusable
 from spherequant.service.schemas import LABELS, MAX_LABELS, METADATA, Batch, MetadataValue
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 
     from starlette.requests import Request
 
@@ -143,11 +143,12 @@ class Body:
         )
         most = bounds.max_image_bytes * fields["image"] + longest_text + _FORM_OVERHEAD
         told = bounds.max_image_bytes if fields["image"] == 1 else bounds.max_body_bytes
-        async for piece in self._pieces(min(most, bounds.max_body_bytes), told):
-            reader.feed(piece)
+        async with aclosing(self._pieces(min(most, bounds.max_body_bytes), told)) as pieces:
+            async for piece in pieces:
+                reader.feed(piece)
         return reader.end()
 
-    async def _pieces(self, limit: int, told: int | None = None) -> AsyncIterator[bytes]:
+    async def _pieces(self, limit: int, told: int | None = None) -> AsyncGenerator[bytes]:
         """The body piece by piece; the bound is judged before a piece is kept.
 
         Args:
@@ -159,17 +160,18 @@ class Body:
         if declared.isdecimal() and int(declared) > limit:
             raise refusal
         started, size = time.monotonic(), 0
-        stream = self.request.stream().__aiter__()
-        while piece := await self._next_piece(stream):
-            size += len(piece)
-            if size > limit:
-                raise refusal
-            late = time.monotonic() - started - self.settings.stall_seconds
-            if late > 0 and size < late * _LEAST_BYTES_PER_SECOND:
-                raise _too_slow()
-            self.budget.take(len(piece))
-            self.held += len(piece)
-            yield piece
+        # Closed here: the event loop would be woken up for each one that it has to close itself.
+        async with aclosing(self.request.stream()) as stream:
+            while piece := await self._next_piece(stream):
+                size += len(piece)
+                if size > limit:
+                    raise refusal
+                late = time.monotonic() - started - self.settings.stall_seconds
+                if late > 0 and size < late * _LEAST_BYTES_PER_SECOND:
+                    raise _too_slow()
+                self.budget.take(len(piece))
+                self.held += len(piece)
+                yield piece
 
     async def _next_piece(self, stream: AsyncIterator[bytes]) -> bytes:
         """The next bytes of the body, none at its end."""
