@@ -84,7 +84,7 @@ SECTIONS = (
     Section(
         "The service: speed and endurance",
         (
-            *("service-1", "service-puts", "service-memory", "service-mixed", "service-kills"),
+            *("service-load", "service-puts", "service-memory", "service-mixed", "service-kills"),
             "service",
         ),
     ),

@@ -75,6 +75,7 @@ class Step:
 
 _CIFAR10 = ("cifar10.zip",)
 _QUICK_RUN = "cifar10-full-2-epochs-0/dsq-32"
+_PHOTO_RUN = "cifar10-54k-96px-28-epochs-seed-0/dsq-32"
 _UNSEEN_RUN = "unseen-classes-small-64px-12-epochs-seed-0/dsq-32"
 STEPS = (
     Step("cifar10_full", "", None, _CIFAR10),
@@ -139,6 +140,7 @@ STEPS = (
     Step("keys", "", "--items 100000 --repetitions 2", gibibytes=8),
     Step("commits", "", "--items 1000 --looks 2"),
     Step("service_load", "", "--items 20000 --seconds 3 --rate 20"),
+    Step("service_load", f"--model results/{_PHOTO_RUN}", None),
     Step(
         "service_endurance",
         "",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from spherequant.training import Model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from spherequant.training import TrainConfig
 
 _BATCH = 100_000
 # Of a paced load: what is due while all of them wait is late by that much more.
@@ -88,7 +91,7 @@ def main() -> None:
         f"by image: {share:.2f} of the model alone; memory {memory[0]:.0f} to {memory[1]:.0f} MiB"
     )
     if not options.unrecorded:
-        _record(options, loads, alone, embedding, memory)
+        _record(options, model.config, loads, alone, embedding, memory)
 
 
 def _make_index(folder: Path, model: Model, items: int) -> None:
@@ -204,14 +207,17 @@ async def _paced(
 
 def _record(
     options: argparse.Namespace,
+    config: TrainConfig,
     loads: Sequence[Load],
     alone: float,
     embedding: float,
     memory: tuple[float, float],
 ) -> None:
+    backbone = re.split("[/:]", config.backbone)[-1]  # a local one is a path
     results.record(
-        f"service-{options.items}",
-        f"The service under load: {options.items:,} items",
+        f"service-load-{backbone}-{options.items}",
+        f"The service under load: {options.items:,} items, `{backbone}` at "
+        f"{config.image_size} pixels",
         f"Client and server on the same processors, {options.seconds:g} s a load, k = 10; "
         f"{options.connections} connections by key, {options.uploads} by image (JPEG of "
         f"{options.side} pixels). The model alone, in its own batches: {alone:.0f} images a second "
