@@ -175,7 +175,11 @@ def main() -> None:
     parser.add_argument("--bits", type=int, nargs="+", default=[32, 64], help="multiples of 8")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repetitions", type=int, default=5)
-    parser.add_argument("--codebooks", type=Path, help="folder that keeps them for another run")
+    parser.add_argument(
+        "--codebooks",
+        type=Path,
+        help="folder that keeps them for another run; empty it when learning changes",
+    )
     arguments = parser.parse_args()
 
     faiss.omp_set_num_threads(arguments.threads)

@@ -132,10 +132,10 @@ STEPS = (
     ),
     Step(
         "encoding",
-        "--dim 64 --codebooks results/encoding-codebooks",
-        "--dim 64 --bits 32 --rows 2000 --repetitions 3 --codebooks results/encoding-codebooks",
+        "--dim 64",
+        "--dim 64 --bits 32 --rows 2000 --repetitions 3",
     ),
-    Step("encoding", "--dim 512 --codebooks results/encoding-codebooks", None),
+    Step("encoding", "--dim 512", None),
     Step("reopening", "", "--items 300000 --repetitions 2", gibibytes=8),
     Step("keys", "", "--items 100000 --repetitions 2", gibibytes=8),
     Step("commits", "", "--items 1000 --looks 2"),
