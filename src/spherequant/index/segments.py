@@ -300,10 +300,11 @@ def _tail_limit(main: Segment) -> int:
 def _fragments(dataset: Any) -> tuple[Fragment, ...]:
     found = []
     for fragment in dataset.get_fragments():
-        facts = fragment.metadata.to_json()
-        files = json.dumps([file["path"] for file in facts["files"]])
-        deletions = json.dumps(facts["deletion_file"]) if facts["deletion_file"] else ""
-        found.append(Fragment(int(facts["id"]), int(facts["physical_rows"]), files, deletions))
+        # Its to_json would write out the id of every row.
+        facts = fragment.metadata
+        files = json.dumps([file.path for file in facts.files])
+        deletions = facts.deletion_file.json() if facts.deletion_file else ""
+        found.append(Fragment(facts.id, facts.physical_rows, files, deletions))
     return tuple(found)
 
 
