@@ -1,43 +1,28 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 
-from grid_records import Cell, pack
 from grid_tables import Row, compare, compared, tables
+
+if TYPE_CHECKING:
+    from grid_records import Cell
 
 PLACE = ("cifar10-54k", 32)
 
 
-def cell_of(method: str, seed: int, **ap: np.ndarray) -> Cell:
-    return Cell(
-        protocol=PLACE[0],
-        method=method,
-        bits=PLACE[1],
-        seed=seed,
-        settings={},
-        trained_under=PLACE[0],
-        epochs=5,
-        image_size=32,
-        images=4750,
-        train_seconds=10.0,
-        evaluate_seconds=3.0,
-        query_count=200,
-        database_count=54_000,
-        map_at="all",
-        score="inner product",
-        accuracy=0.5,
-        distinct_codes=77,
-        maps={name: float(values.mean()) for name, values in ap.items()},
-        ap={name: pack(values) for name, values in ap.items()},
-        queries="0" * 64,
-        machine="2 threads",
-        date="2026-11-22",
-    )
+@pytest.fixture
+def cell_of(make_cell):
+    def make(method: str, seed: int, **ap: np.ndarray) -> Cell:
+        return make_cell(ap, method=method, seed=seed, epochs=5)
+
+    return make
 
 
 @pytest.fixture
-def cells() -> list[Cell]:
+def cells(cell_of) -> list[Cell]:
     generator = np.random.default_rng(0)
     ours = [generator.uniform(0.4, 0.8, 200) for _ in range(2)]
     return [
@@ -81,7 +66,7 @@ def test_verdicts_are_printed_for_every_row_with_a_cell(cells):
     assert [row[0] for row in facts["rows"]] == [cell.name for cell in cells]
 
 
-def test_other_queries_cannot_be_compared(cells):
+def test_other_queries_cannot_be_compared(cells, cell_of):
     other = cell_of("csq", 0, codes=np.full(200, 0.5))
     object.__setattr__(other, "queries", "1" * 64)
     with pytest.raises(SystemExit, match="different queries"):
