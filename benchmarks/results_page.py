@@ -209,6 +209,14 @@ HEADLINES = (
         ),
     ),
     Headline(
+        "The service, 1,000,000 items, client and server on two processors: answers a second",
+        "service-load-small-1000000",
+        (
+            Cell("by key", "Searches", ("by key",), "answers a second"),
+            Cell("by image", "Searches", ("by image",), "answers a second"),
+        ),
+    ),
+    Headline(
         "Encoding in 64 dimensions, 4 bytes: microseconds a vector",
         "encoding-64",
         (
