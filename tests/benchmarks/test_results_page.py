@@ -81,7 +81,7 @@ def test_of_the_service_speed_comes_before_endurance(tmp_path):
         tmp_path,
         service_kills=record(title="Kills"),
         service_puts=record(title="Puts"),
-        service_1000000=record(title="Load"),
+        service_load_small_1000000=record(title="Load"),
     )
     assert re.findall(r"^### (.+)$", page, re.MULTILINE) == ["Load", "Puts", "Kills"]
 
