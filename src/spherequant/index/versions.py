@@ -19,9 +19,10 @@ from spherequant.index.faults import reported
 if TYPE_CHECKING:
     from pathlib import Path
 
-# The index of 1M keys of 30 characters takes 34 MB when all of it is in memory.
-_INDEX_BYTES = 256 << 20
-_METADATA_BYTES = 128 << 20
+# The index of 1M keys of 30 characters takes 34 MB when all of it is in memory. What versions leave
+# that are gone goes only when there is no more room: a busy writer fills both in minutes.
+_INDEX_BYTES = 128 << 20
+_METADATA_BYTES = 32 << 20
 
 
 class Versions:
