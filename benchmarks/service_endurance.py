@@ -121,7 +121,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--image-share", type=float, default=0.02, help="of the puts")
     parser.add_argument("--connections", type=int, default=16, help="that put")
     parser.add_argument("--items", type=int, default=20_000, help="in the index of `memory`")
-    parser.add_argument("--memory-seconds", type=float, default=600.0)
+    parser.add_argument("--memory-seconds", type=float, default=1_000.0)
     parser.add_argument("--known", type=int, default=2_000, help="items before `mixed`, `kills`")
     parser.add_argument("--mixed-seconds", type=float, default=300.0)
     parser.add_argument("--round-seconds", type=float, default=20.0, help="between full checks")
