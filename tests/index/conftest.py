@@ -45,6 +45,7 @@ class FakeEmbedder:
         self.codebooks = self.encoder.codebooks
         self.fingerprint = sha256(f"fake {seed}".encode()).hexdigest()
         self.embedded = 0
+        self.asked_with = 0  # of these
         self._projection = np.random.default_rng(seed + 1).normal(size=(8 * 8 * 3, DIM))
 
     def prepare(self, image: Image.Image) -> np.ndarray:
@@ -52,6 +53,7 @@ class FakeEmbedder:
 
     def embed_prepared(self, batch: np.ndarray, *, query: bool = False) -> np.ndarray:
         self.embedded += len(batch)
+        self.asked_with += query * len(batch)
         flat = batch.reshape(len(batch), -1).astype(np.float64) - 127.0
         out = np.stack([row @ self._projection for row in flat])
         return (out / np.linalg.norm(out, axis=1, keepdims=True)).astype(np.float32)
@@ -60,7 +62,7 @@ class FakeEmbedder:
         parts = [np.empty((0, DIM), np.float32)]
         for image in images:  # one at a time, as a model holds one batch at a time
             shown = image if isinstance(image, Image.Image) else Image.fromarray(image)
-            parts.append(self.embed_prepared(self.prepare(shown)[None]))
+            parts.append(self.embed_prepared(self.prepare(shown)[None], query=query))
         return np.concatenate(parts)
 
     def save(self, directory: Path) -> None:

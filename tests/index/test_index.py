@@ -374,6 +374,13 @@ def test_pictures_to_search_with_are_taken_one_by_one(photo_index, picture, embe
     assert photo_index.search(images=pictures(), k=1).ids.shape == (5, 1)
 
 
+def test_what_is_asked_with_is_no_stored_image_to_the_model(photo_index, picture, embedder):
+    photo_index.add(["a", "b"], images=[picture(1), picture(2)])
+    assert (embedder.embedded, embedder.asked_with) == (2, 0)
+    photo_index.search(images=[picture(1)], k=1)
+    assert (embedder.embedded, embedder.asked_with) == (3, 1)
+
+
 def test_vectors_of_images_are_not_made_again(photo_index, embedder, picture):
     images = [picture(i) for i in range(3)]
     vectors = embedder.embed(images)

@@ -28,8 +28,10 @@ def test_they_load_nothing_of_the_server():
     ],
 )
 def test_examples_fit_their_schema(schema):
+    assert schema.examples
     for example in schema.examples.values():
-        schema.model_validate(example["value"])
+        fitted = schema.model_validate(example["value"])
+        assert fitted.model_dump(mode="json", exclude_unset=True) == example["value"]
 
 
 @pytest.mark.parametrize("value", [True, [1], {"a": 1}, float("nan"), 10**400])

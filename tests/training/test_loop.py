@@ -20,6 +20,7 @@ from spherequant.training.binary_terms import class_targets
 from spherequant.training.checkpoint import load_checkpoint, save_checkpoint
 from spherequant.training.learner import Learner
 from spherequant.training.loop import Trainer, TrainingImages, round_epochs
+from spherequant.training.losses import softmax_loss
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -160,6 +161,16 @@ def events() -> list[TrainEvent]:
         patch.setattr("spherequant.training.loop.time.perf_counter", lambda: float(next(clock)))
         trainer.run()
     return seen
+
+
+def test_the_margin_is_a_cosine_times_the_scale():
+    config = dataclasses.replace(CONFIG, softmax_margin=0.25, label_smoothing=0.1)
+    trainer = make(config)
+    rows = np.arange(5)
+    z = torch.nn.functional.normalize(torch.randn(5, config.dim))
+    learner, labels = trainer.learner, torch.from_numpy(IMAGES.labels[rows])
+    expected = softmax_loss(z, learner.weight, learner.bias, labels, 0.1, 0.25 * 12.0)
+    assert trainer._terms(z, rows)["softmax"].item() == pytest.approx(expected.item())
 
 
 class TestTelling:

@@ -126,6 +126,13 @@ def test_an_objective_has_no_weight_for_what_it_lacks(objective, weights, rounds
     assert recipe(config) == config
 
 
+@pytest.mark.parametrize(
+    ("objective", "margin"), [("dsq", 0.2), ("softmax", 0.2), ("csq", 0.0), ("orthohash", 0.0)]
+)
+def test_a_margin_is_for_those_with_a_softmax_of_ours(objective, margin):
+    assert recipe(TrainConfig(objective=objective, softmax_margin=0.2)).softmax_margin == margin
+
+
 @pytest.mark.parametrize(("objective", "dim"), [("dsq", 64), ("csq", 48), ("orthohash", 48)])
 def test_a_dimension_is_a_bit_where_codes_are_signs(objective, dim):
     assert recipe(TrainConfig(bits=48, objective=objective)).dim == dim

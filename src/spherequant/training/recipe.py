@@ -33,8 +33,10 @@ _FIXED: dict[str, dict[str, object]] = {
         "discriminative_weight": 0.0,
         "rounds": 0,
         "encode_toward_class": False,
+        "softmax_margin": 0.0,
     },
-    "orthohash": {**_WITHOUT_CODES, "centre_weight": 0.0},
+    # Its margin is its own.
+    "orthohash": {**_WITHOUT_CODES, "centre_weight": 0.0, "softmax_margin": 0.0},
 }
 
 

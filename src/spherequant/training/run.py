@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 # Images whose size is looked at to choose a backbone.
 _SIZED = 200
 _WHITENED_IMAGES = 5_000
-# An image that is stored alone takes as long as a batch; four times as many together gain little.
+# An image that is stored alone takes as long as a whole batch.
 _INFERENCE_BATCH = 16
 
 
