@@ -14,6 +14,7 @@ import asyncio
 import re
 import tempfile
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -180,13 +181,12 @@ async def _paced(
 ) -> Load:
     """Questions come when they are due, whether or not earlier ones were answered."""
     load = Load(name)
-    idle: list[Connection] = []
-
+    idle: deque[Connection] = deque()  # in turns: the service closes one that asks nothing for long
     room = asyncio.Semaphore(_MOST_CONNECTIONS)
 
     async def ask(number: int, due: float) -> None:
         async with room:
-            connection = idle.pop() if idle else await Connection.open(url)
+            connection = idle.popleft() if idle else await Connection.open(url)
             answer = await connection.ask(requests[number % len(requests)])
         load.milliseconds.append(1e3 * (time.perf_counter() - due))
         load.failed += answer.status != 200
