@@ -134,6 +134,18 @@ class TestUse:
             for found in pool.map(lambda _: digits_model.embed(pictures), range(4)):
                 np.testing.assert_array_equal(found, z)
 
+    def test_threads_ask_at_once(self, digits_model, pictures):
+        z = digits_model.embed(pictures)
+
+        def ask(turn: int) -> np.ndarray:
+            stored = digits_model.embed(pictures) if turn % 4 == 0 else z
+            np.testing.assert_array_equal(stored, z)
+            return digits_model.embed(pictures, query=True)
+
+        with ThreadPoolExecutor(4) as pool:
+            for found in pool.map(ask, range(16)):
+                np.testing.assert_allclose(found, z, atol=1e-5)
+
     def test_it_names_its_parts(self, digits_model):
         assert digits_model.bits == 16
         assert digits_model.codebooks is digits_model.encoder.codebooks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -99,9 +100,8 @@ def embed_batches(
         filled = np.zeros((size, *part.shape[1:]), np.uint8)
         filled[: len(part)] = part
         images = preprocessing.standardise(torch.from_numpy(filled).to(device))
-        # On a GPU float32 means float32: TF32 would round the products of convolutions.
         with (
-            torch.backends.cudnn.flags(allow_tf32=False),
+            _exact_convolutions(device),
             torch.autocast(device.type, autocast, enabled=autocast is not None),
         ):
             z = network(images)
@@ -109,6 +109,17 @@ def embed_batches(
                 z = network.mean(z, network(images.flip(3)))
         embeddings[start : start + len(part)] = z[: len(part)].cpu().numpy()
     return embeddings
+
+
+def _exact_convolutions(device: torch.device) -> AbstractContextManager[None]:
+    """On a GPU float32 means float32: TF32 would round the products of convolutions.
+
+    The flag is the whole process's: it is left alone where threads may embed at once.
+    """
+    if device.type != "cuda":
+        return nullcontext()
+    flags: AbstractContextManager[None] = torch.backends.cudnn.flags(allow_tf32=False)
+    return flags
 
 
 def _passes(count: int, batch: int, *, fill: bool) -> Iterator[tuple[int, int]]:

@@ -21,6 +21,7 @@ from spherequant.index.arguments import check_keys
 from spherequant.index.header import MODEL_FOLDER
 from spherequant.quantizer import normalise_rows
 from spherequant.service.problems import Problem, not_found
+from spherequant.service.processors import Processors
 from spherequant.service.room import Room
 from spherequant.service.scanning import Page, Query, search_together
 from spherequant.service.stages import Stage
@@ -40,7 +41,7 @@ ResultT = TypeVar("ResultT")
 
 # Most tasks of one batch.
 _SEARCHES = 64
-_EMBEDDINGS = 64
+_EMBEDDINGS = 32
 _LOOKUPS = 256
 # Threads that read originals from the disk, and what may wait for them and for counting.
 _READERS = 2
@@ -127,6 +128,7 @@ class Engine:
         if self.header.encoder == "model":
             self.model = load_embedder(folder / MODEL_FOLDER)
             self.index = Index.open(folder, self.model)
+        self._processors = Processors() if self.model is not None else None
         self._searcher = self.index.searcher
         self._searcher_lock = threading.Lock()
         self._limits = _UploadLimits(settings.max_pixels, settings.max_image_bytes)
@@ -149,6 +151,7 @@ class Engine:
             limit=2 * uploads,
             size=_EMBEDDINGS,
             wait_seconds=bounds.gather_seconds,
+            workers=self._processors.workers if self._processors else 1,
         )
         self._writing: Stage[Callable[[], Any], Any] = Stage(
             "write", self._write, metrics, limit=bounds.max_writes, workers=bounds.writers
@@ -252,13 +255,16 @@ class Engine:
         return picture
 
     def _embed(self, batch: Sequence[_Prepared]) -> list[NDArray[np.float32]]:
-        assert self.model is not None  # noqa: S101  # nothing is prepared without one
+        # Nothing is prepared without a model.
+        assert self.model is not None and self._processors is not None  # noqa: S101, PT018
         found: dict[int, NDArray[np.float32]] = {}
         for query in (True, False):
             rows = [row for row, prepared in enumerate(batch) if prepared.query is query]
             if rows:
                 pixels = np.stack([batch[row].pixels for row in rows])
-                found |= zip(rows, self.model.embed_prepared(pixels, query=query), strict=True)
+                with self._processors.share() if query else self._processors.whole():
+                    embedded = self.model.embed_prepared(pixels, query=query)
+                found |= zip(rows, embedded, strict=True)
         return [found[row] for row in range(len(batch))]
 
     # Searches

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import signal
 import socket
+import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _BACKLOG = 512
 _KEEP_ALIVE_SECONDS = 15
+_SWITCH_SECONDS = 0.0005
 
 
 def serve(
@@ -45,6 +47,9 @@ def serve(
         ConfigError: the address cannot be listened on.
         FormatError: no index is there, or it is damaged.
     """
+    # A thread that embeds gives up the interpreter at every layer, and by default has it back 5 ms
+    # later at the worst: longer than the layer takes.
+    sys.setswitchinterval(_SWITCH_SECONDS)
     with listening(settings) as sock:
         server = make_server(
             create_app(directory, settings),

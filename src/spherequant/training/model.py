@@ -7,6 +7,7 @@ import hashlib
 import json
 import platform
 import threading
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -126,7 +127,10 @@ class Model:
                 f"prepared images are uint8 [B, {side}, {side}, 3], not "
                 f"{pixels_BSS3.dtype} {list(pixels_BSS3.shape)}: use model.prepare(image)"
             )
-        with self._lock:
+        # Batches are made one after the other, for each takes all there is: but what is only asked
+        # with may share processors with other threads that ask.
+        on_cpu = self.network.projection.weight.device.type == "cpu"
+        with nullcontext() if query and on_cpu else self._lock:
             return embed_batches(
                 self.network,
                 self.preprocessing,
