@@ -16,7 +16,8 @@ import re
 import tempfile
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -48,6 +49,7 @@ _WHERE = {
     "0.01 %": "id % 10000 = 0",
 }
 _LAYOUTS = ("buckets", "flat")
+_READING = "reading the codes"
 
 ResultT = TypeVar("ResultT")
 
@@ -82,6 +84,7 @@ def main() -> None:
                     opened.setdefault((source, layout), []).append(facts)
                     print(source, layout, facts, flush=True)
         latencies = {layout: _fresh(_latencies, folder, queries, layout) for layout in _LAYOUTS}
+        latencies[_READING] = _fresh(_reading, options.items * options.bits // 8)
         for layout, by_threads in latencies.items():
             for threads, taken in by_threads.items():
                 print(layout, threads, _percentiles(taken), flush=True)
@@ -142,6 +145,8 @@ def _notes(
         f"items.lance in {writing:.0f} s, streamed and not through `Index.add`; they take "
         f"{disk / 1e9:.1f} GB there. The cache was written in {caching:.1f} s. The flat layout is "
         "forced by the benchmark. Threads are limited by the CPUs that the process may run on. "
+        f"`{_READING}` is no search but the time that memory takes for as many bytes: each thread "
+        "seeks the greatest of its part, eight bytes at a time. "
         f"While searching, {appending['rate']:.0f} items a second were appended."
     )
 
@@ -237,6 +242,21 @@ def _latencies(folder: Path, queries: Path, layout: str) -> dict[int, list[float
                 os.sched_setaffinity(0, cpus[:threads])
                 milliseconds += [_search(index, query) for query in asked[first : first + _TURN]]
         os.sched_setaffinity(0, cpus)
+    return taken
+
+
+def _reading(count: int) -> dict[int, list[float]]:
+    """Milliseconds of reading so many bytes once, by the number of threads, which take turns."""
+    words = np.ones(count // 8, np.uint64)
+    taken: dict[int, list[float]] = {threads: [] for threads in _THREADS}
+    with ThreadPoolExecutor(max(_THREADS)) as pool:
+
+        def read(threads: int) -> None:
+            list(pool.map(np.max, np.array_split(words, threads)))
+
+        for _ in range(_TURN):
+            for threads, milliseconds in taken.items():
+                milliseconds.append(_milliseconds(partial(read, threads)))
     return taken
 
 

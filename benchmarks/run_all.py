@@ -118,7 +118,7 @@ STEPS = (
     ),
     Step(
         "search",
-        "--bits 32 64 --repetitions 5",
+        "--bits 32 64",
         None,
         gibibytes=8,
         environment=(("SPHEREQUANT_SIMD", "avx2"),),
