@@ -27,6 +27,13 @@ void search_group(std::span<Query> queries, std::span<const Part> parts,
         flat.push_back(&query);
       }
     }
+    // If fewer than were counted on share what is read, buckets may be cheaper for them after all.
+    const std::size_t company = flat.size();
+    if (layout.bucketed() && options.route != Route::kFlat && 2 * company <= queries.size()) {
+      std::erase_if(flat, [&](Query* query) {
+        return search_buckets(*query, part, options, company, scratch);
+      });
+    }
     scan_flat(flat, part, options.scan, threads, scratch);
   }
 }
