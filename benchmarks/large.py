@@ -248,7 +248,8 @@ def _latencies(folder: Path, queries: Path, layout: str) -> dict[int, list[float
 def _reading(count: int) -> dict[int, list[float]]:
     """Milliseconds of reading so many bytes once, by the number of threads, which take turns."""
     words = np.ones(count // 8, np.uint64)
-    taken: dict[int, list[float]] = {threads: [] for threads in _THREADS}
+    cpus = len(os.sched_getaffinity(0))
+    taken: dict[int, list[float]] = {threads: [] for threads in _THREADS if threads <= cpus}
     with ThreadPoolExecutor(max(_THREADS)) as pool:
 
         def read(threads: int) -> None:

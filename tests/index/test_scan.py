@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from spherequant import _native
 from spherequant.errors import InputError
-from spherequant.index import scan
+from spherequant.index import comparison, scan
 from spherequant.quantizer import Codebooks
 
 LEVELS = _native.levels()
@@ -160,6 +160,20 @@ def test_parts_are_searched_as_one(bucketed, m):
     mask = rng.random(5000) < 0.01
     few = [scan.Part(p.layout, p.ids, scan.compile_filter(p.layout, mask[p.ids])) for p in parts]
     assert_same(scan.top_k(few, lut, 50), codes, lut, 50, mask)
+
+
+def test_a_few_queries_of_a_batch_that_buckets_do_not_suit():
+    # 3 of these 64 are left for a flat scan at first, fewer than it was counted on for.
+    collection = comparison.make_collection(200_000, 32, clusters=10)
+    codes = collection.codes_NM
+    layout = scan.build_layout(lambda: [codes], len(codes), collection.codebooks, bucketed=True)
+    lut_QMK = collection.codebooks.lookup_table(collection.queries_QD)
+    scores, positions = scan.top_k([scan.Part(layout)], lut_QMK, 10, threads=1)
+    for route in ("flat", "buckets"):
+        others = scan.top_k([scan.Part(layout)], lut_QMK, 10, threads=1, route=route)
+        assert others[0].tobytes() == scores.tobytes()
+        np.testing.assert_array_equal(others[1], positions)
+    assert_same((scores[:4], positions[:4]), codes, lut_QMK[:4], 10)
 
 
 def test_too_few_ids_are_refused():

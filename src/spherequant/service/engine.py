@@ -255,8 +255,8 @@ class Engine:
         return picture
 
     def _embed(self, batch: Sequence[_Prepared]) -> list[NDArray[np.float32]]:
-        # Nothing is prepared without a model.
-        assert self.model is not None and self._processors is not None  # noqa: S101, PT018
+        assert self.model is not None  # noqa: S101  # nothing is prepared without one
+        assert self._processors is not None  # noqa: S101  # they come with the model
         found: dict[int, NDArray[np.float32]] = {}
         for query in (True, False):
             rows = [row for row, prepared in enumerate(batch) if prepared.query is query]

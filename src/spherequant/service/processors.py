@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Beyond so many, threads of Python mostly wait for their turn at the interpreter.
+# As many as decode at most: the interpreter is one for all.
 _MOST_WORKERS = 8
 
 
@@ -18,8 +18,8 @@ class Processors:
 
     torch gives every thread that calls it a team of all processors. One image alone is embedded
     soonest so; of two teams at once each waits at every layer for members that run the other's.
-    Measured with ``benchmarks/service_load.py``: two threads with a processor each embed a tenth
-    more than one thread with both, as uploads are decoded and answered beside them.
+    While uploads are decoded and answered beside them, threads with a processor each leave less of
+    it idle than one thread with all.
 
     Attributes:
         total: threads that torch uses for one caller where nothing was shared.
