@@ -129,16 +129,18 @@ std::unique_ptr<EncodingTables> make_tables(FloatCube codebooks, std::size_t thr
 nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<2>> encode(const EncodingTables& tables,
                                                          FloatMatrix x, std::size_t beam,
                                                          std::size_t icm_rounds,
+                                                         std::size_t icm_starts,
                                                          std::size_t threads) {
   require(x.shape(1) == tables.dim(), "x has rows of " + std::to_string(x.shape(1)) +
                                           " values, the codebooks of " +
                                           std::to_string(tables.dim()));
   require(beam >= 1 && beam <= EncodingTables::kMaxBeam, "beam must be 1 to 4096");
+  require(icm_starts >= 1, "icm_starts must be at least 1");
   require(threads >= 1, "threads must be at least 1");
   Owned<std::uint8_t> codes(x.shape(0) * tables.n_codebooks());
   {
     nb::gil_scoped_release release;
-    tables.encode(x.data(), codes.data, x.shape(0), beam, icm_rounds, threads);
+    tables.encode(x.data(), codes.data, x.shape(0), {beam, icm_rounds, icm_starts}, threads);
   }
   return {codes.data, {x.shape(0), tables.n_codebooks()}, codes.owner};
 }
@@ -385,7 +387,7 @@ NB_MODULE(_native, module) {
       .def(nb::new_(&make_tables), nb::arg("codebooks_MKD"), nb::arg("threads"),
            nb::arg("level") = "")
       .def("encode", &encode, nb::arg("x_ND"), nb::arg("beam"), nb::arg("icm_rounds"),
-           nb::arg("threads"));
+           nb::arg("icm_starts"), nb::arg("threads"));
 
   nb::class_<Layout>(module, "Layout")
       .def("__len__", &Layout::size)

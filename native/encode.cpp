@@ -63,18 +63,18 @@ struct Scratch {
   std::vector<std::uint16_t> from;
 
   // Twice as many groups as candidates that stay are enough to single these out nearly alone.
-  Scratch(const TablesView& t, std::size_t rows, std::size_t beam)
+  Scratch(const TablesView& t, std::size_t rows, const Effort& effort)
       : unary(rows * t.m * t.lines),
-        costs(beam * t.lines),
-        least(beam * t.lines / kBlockLines),
-        groups(2 * ((beam + kLine - 1) / kLine)),
+        costs(effort.beam * t.lines),
+        least(effort.beam * t.lines / kBlockLines),
+        groups(2 * ((effort.beam + kLine - 1) / kLine)),
         prefixes(rows),
-        unchanged(rows),
-        cost(rows * beam),
-        codes(rows * beam * kCodeStride),
-        former(rows * beam * kCodeStride),
-        codeword(beam),
-        from(beam) {}
+        unchanged(rows * effort.icm_starts),
+        cost(rows * effort.beam),
+        codes(rows * effort.beam * kCodeStride),
+        former(rows * effort.beam * kCodeStride),
+        codeword(effort.beam),
+        from(effort.beam) {}
 
   Workspace view() {
     return {unary.data(),    costs.data(),     least.data(), groups.data(), groups.size(),
@@ -144,17 +144,19 @@ EncodingTables::EncodingTables(const float* codebooks_MKD, std::size_t m, std::s
 }
 
 void EncodingTables::encode(const float* x_ND, std::uint8_t* codes_NM, std::size_t n,
-                            std::size_t beam, std::size_t icm_rounds, std::size_t threads) const {
+                            Effort effort, std::size_t threads) const {
   if (n == 0) return;
+  // Without a round the best code is the cheapest already.
+  effort.icm_starts = effort.icm_rounds == 0 ? 1 : std::min(effort.icm_starts, effort.beam);
   const TablesView view{m_, k_, lines_, norm_.data(), pair_.data()};
-  const std::size_t rows = rows_at_a_time(n, threads, beam);
+  const std::size_t rows = rows_at_a_time(n, threads, effort.beam);
   auto scratch = std::vector<Scratch>(std::min(threads, (n + rows - 1) / rows),
-                                      Scratch(view, std::min(n, rows), beam));
+                                      Scratch(view, std::min(n, rows), effort));
   for_rows(n, rows, scratch.size(), [&](std::size_t first, std::size_t last, std::size_t thread) {
     const Workspace workspace = scratch[thread].view();
     level_.multiply(x_ND + first * d_, columns_.data(), workspace.unary, last - first, m_ * lines_,
                    d_);
-    level_.encode(view, workspace, codes_NM + first * m_, last - first, beam, icm_rounds);
+    level_.encode(view, workspace, codes_NM + first * m_, last - first, effort);
   });
 }
 

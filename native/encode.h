@@ -47,8 +47,8 @@ class EncodingTables {
   EncodingTables(const float* codebooks_MKD, std::size_t m, std::size_t k, std::size_t d,
                  std::size_t threads, const EncodingLevel& level = *encoding_levels().front());
 
-  // codes[n, m] for each row x[n] alone: beam search over m = 0..M-1, then at most `icm_rounds`
-  // rounds of iterated conditional modes. Costs are squared errors less ||x||^2, which is the
+  // codes[n, m] for each row x[n] alone: beam search over m = 0..M-1, then iterated conditional
+  // modes (ICM), at most `icm_rounds` rounds from each of the `icm_starts` best codes found. Costs are squared errors less ||x||^2, which is the
   // same for all codes of a row. In this order of operations:
   //
   //   a[m, c] = norm[m, c] - 2 * <x, C_m[c]>
@@ -58,13 +58,18 @@ class EncodingTables {
   //     g_b + (((a[m, c] + pair[0, b_0, m, c]) + pair[1, b_1, m, c]) + ...)
   //   and the `beam` best of all (b, c) stay, by lower cost, then lower b, then lower c.
   //
-  //   ICM, on the best code. For m = 0..M-1: the codeword of least cost (then of lowest number) by
+  //   ICM, on each of the `icm_starts` best codes of the last beam (all of them, where it has
+  //   fewer). For m = 0..M-1: the codeword of least cost (then of lowest number) by
   //     ((a[m, c] + pair[0, b_0, m, c]) + pair[1, b_1, m, c]) + ...   over all m' != m, ascending
   //   replaces b_m if its cost is strictly lower. A round that changes nothing is the last.
   //
-  // Requires 1 <= beam <= kMaxBeam, threads >= 1.
-  void encode(const float* x_ND, std::uint8_t* codes_NM, std::size_t n, std::size_t beam,
-              std::size_t icm_rounds, std::size_t threads) const;
+  //   Of the codes so reached, that of the lowest cost, computed as the beam search computes it,
+  //   is the row's; of equal ones that with the better start.
+  //
+  // Requires 1 <= beam <= kMaxBeam, 1 <= icm_starts, threads >= 1. More starts than the beam are
+  // as many.
+  void encode(const float* x_ND, std::uint8_t* codes_NM, std::size_t n, Effort effort,
+              std::size_t threads) const;
 
   std::size_t n_codebooks() const { return m_; }
   std::size_t dim() const { return d_; }

@@ -33,6 +33,13 @@ inline constexpr std::size_t kSparseWindow = 256;  // rows of y sorted among the
 
 inline constexpr std::size_t kCodeStride = 16;  // bytes of a prefix: one register
 
+// How hard to look for codes: see EncodingTables::encode.
+struct Effort {
+  std::size_t beam;        // 1 or more
+  std::size_t icm_rounds;
+  std::size_t icm_starts;  // 1 to beam
+};
+
 // What one thread writes while it encodes a tile of rows.
 struct Workspace {
   Line* unary;               // [rows, M, lines]: <x, C_m[c]> on entry
@@ -40,10 +47,10 @@ struct Workspace {
   Line* least;               // [beam, lines / 4]: the least of each four lines of these
   Line* groups;              // [group_lines]: the least of groups of candidates
   std::size_t group_lines;
-  std::size_t* prefixes;     // [rows]: how many each row has
-  std::size_t* unchanged;    // [rows]: visits since a codeword of it changed
+  std::size_t* prefixes;     // [rows]: how many each row has, later how many whole codes
+  std::size_t* unchanged;    // [rows, icm_starts]: visits since a codeword of the code changed
   float* cost;               // [rows, beam]
-  std::uint8_t* codes;       // [rows, beam, 16]: the prefixes
+  std::uint8_t* codes;       // [rows, beam, 16]: the prefixes; zeros from M on, always
   std::uint8_t* former;      // [rows, beam, 16]: those that they go on from
   std::uint8_t* codeword;    // [beam]: how the candidates that stay go on
   std::uint16_t* from;       // [beam]: and from which prefix
@@ -60,7 +67,7 @@ struct EncodingLevel {
                           std::size_t rows);
   // codes[rows, M] from workspace.unary.
   void (*encode)(const TablesView& tables, Workspace workspace, std::uint8_t* codes,
-                 std::size_t rows, std::size_t beam, std::size_t icm_rounds);
+                 std::size_t rows, const Effort& effort);
 };
 
 #if defined(__x86_64__)

@@ -213,9 +213,9 @@ inline void cost_candidates(const TablesView& t, const Workspace& w, const Line*
   }
 }
 
-// One row's prefixes go on to codebook m; of the last, the best alone is wanted.
+// One row's prefixes go on to codebook m; the `wanted` best stay.
 inline void extend(const TablesView& t, const Workspace& w, std::size_t r, std::size_t m,
-                   std::size_t beam) {
+                   std::size_t beam, std::size_t wanted) {
   const std::size_t blocks = t.lines / kBlockLines;
   const std::size_t prefixes = w.prefixes[r];
   float* cost = w.cost + r * beam;
@@ -230,7 +230,6 @@ inline void extend(const TablesView& t, const Workspace& w, std::size_t r, std::
   cost_candidates(t, w, own, cost, former, prefixes, m);
 
   const std::size_t candidates = prefixes * t.k;
-  const std::size_t wanted = m + 1 == t.m ? 1 : beam;
   const std::size_t room = wanted < candidates ? wanted : candidates;
   least_of_groups(w.least, prefixes * blocks, w.groups, w.group_lines);
   Selection selection{cost, w.from, w.codeword, room};
@@ -271,38 +270,110 @@ inline bool choose_again(const TablesView& t, const Workspace& w, const Line* un
   return true;
 }
 
+// The cost of a code, as the beam search computes it.
+inline float cost_of(const TablesView& t, const Line* unary, const std::uint8_t* code) {
+  float cost = 0.0F;
+  for (std::size_t m = 0; m < t.m; ++m) {
+    const std::size_t line = code[m] / kLine;
+    const std::size_t lane = code[m] % kLine;
+    float step = unary[m * t.lines + line].value[lane];
+    for (std::size_t j = 0; j < m; ++j) {
+      step += t.pair[((m * t.m + j) * t.k + code[j]) * t.lines + line].value[lane];
+    }
+    cost += step;
+  }
+  return cost;
+}
+
+inline bool equal(const std::uint8_t* a, const std::uint8_t* b) {
+  std::uint64_t x[2], y[2];
+  __builtin_memcpy(x, a, sizeof(x));
+  __builtin_memcpy(y, b, sizeof(y));
+  return ((x[0] ^ y[0]) | (x[1] ^ y[1])) == 0;
+}
+
+// Leaves out those codes of one row that have become equal to one before them: both would go on
+// alike. Returns how many are left, in their order.
+inline std::size_t without_repeated(std::uint8_t* codes, std::size_t* unchanged,
+                                    std::size_t count) {
+  std::size_t kept = 0;
+  for (std::size_t s = 0; s < count; ++s) {
+    bool repeated = false;
+    for (std::size_t i = 0; i < kept && !repeated; ++i) {
+      repeated = equal(codes + i * kCodeStride, codes + s * kCodeStride);
+    }
+    if (repeated) continue;
+    __builtin_memmove(codes + kept * kCodeStride, codes + s * kCodeStride, kCodeStride);
+    unchanged[kept] = unchanged[s];
+    ++kept;
+  }
+  return kept;
+}
+
+// ICM on each of the codes in w.former, all rows of the tile in step. A codeword chosen while the
+// others were as they are would be chosen again: a code is done when the others of the one that
+// changed last, or all, were visited in vain.
+inline void improve(const TablesView& t, const Workspace& w, std::size_t rows, const Effort& effort) {
+  bool active = true;
+  for (std::size_t round = 0; round < effort.icm_rounds && active; ++round) {
+    active = false;
+    for (std::size_t m = 0; m < t.m; ++m) {
+      for (std::size_t r = 0; r < rows; ++r) {
+        const Line* unary = w.unary + r * t.m * t.lines;
+        std::uint8_t* codes = w.former + r * effort.beam * kCodeStride;
+        std::size_t* unchanged = w.unchanged + r * effort.icm_starts;
+        for (std::size_t s = 0; s < w.prefixes[r]; ++s) {
+          if (unchanged[s] == t.m) continue;
+          ++unchanged[s];
+          // The visit that changes a codeword is the first of those in vain.
+          if (choose_again(t, w, unary, codes + s * kCodeStride, m)) unchanged[s] = 1;
+          active = active || unchanged[s] < t.m;
+        }
+      }
+    }
+    for (std::size_t r = 0; r < rows; ++r) {
+      w.prefixes[r] = without_repeated(w.former + r * effort.beam * kCodeStride,
+                                       w.unchanged + r * effort.icm_starts, w.prefixes[r]);
+    }
+  }
+}
+
+// The place of one row's code of least cost: the first, where costs are equal or no numbers.
+inline std::size_t cheapest(const TablesView& t, const Workspace& w, std::size_t r,
+                            std::size_t beam) {
+  if (w.prefixes[r] == 1) return 0;
+  const Line* unary = w.unary + r * t.m * t.lines;
+  const std::uint8_t* codes = w.former + r * beam * kCodeStride;
+  std::size_t best = 0;
+  float least = cost_of(t, unary, codes);
+  for (std::size_t s = 1; s < w.prefixes[r]; ++s) {
+    const float cost = cost_of(t, unary, codes + s * kCodeStride);
+    if (cost < least) {
+      least = cost;
+      best = s;
+    }
+  }
+  return best;
+}
+
 void encode(const TablesView& t, Workspace w, std::uint8_t* codes, std::size_t rows,
-            std::size_t beam, std::size_t icm_rounds) {
+            const Effort& effort) {
   for (std::size_t r = 0; r < rows; ++r) {
     w.prefixes[r] = 1;
-    w.unchanged[r] = 0;
-    w.cost[r * beam] = 0.0F;
+    w.cost[r * effort.beam] = 0.0F;
   }
+  for (std::size_t i = 0; i < rows * effort.icm_starts; ++i) w.unchanged[i] = 0;
   for (std::size_t m = 0; m < t.m; ++m) {
-    for (std::size_t r = 0; r < rows; ++r) extend(t, w, r, m, beam);
+    const std::size_t wanted = m + 1 == t.m ? effort.icm_starts : effort.beam;
+    for (std::size_t r = 0; r < rows; ++r) extend(t, w, r, m, effort.beam, wanted);
     std::uint8_t* former = w.former;
     w.former = w.codes;
     w.codes = former;
   }
+  improve(t, w, rows, effort);
   for (std::size_t r = 0; r < rows; ++r) {
-    __builtin_memcpy(codes + r * t.m, w.former + r * beam * kCodeStride, t.m);
-  }
-  // A codeword chosen while the others were as they are would be chosen again: a row is done when
-  // the others of the one that changed last, or all, were visited in vain.
-  std::size_t active = rows;
-  for (std::size_t round = 0; round < icm_rounds && active > 0; ++round) {
-    for (std::size_t m = 0; m < t.m; ++m) {
-      active = 0;
-      for (std::size_t r = 0; r < rows; ++r) {
-        std::size_t& unchanged = w.unchanged[r];
-        if (unchanged == t.m) continue;
-        ++active;
-        ++unchanged;
-        const Line* unary = w.unary + r * t.m * t.lines;
-        // The visit that changes a codeword is the first of those in vain.
-        if (choose_again(t, w, unary, codes + r * t.m, m)) unchanged = 1;
-      }
-    }
+    const std::size_t best = cheapest(t, w, r, effort.beam);
+    __builtin_memcpy(codes + r * t.m, w.former + (r * effort.beam + best) * kCodeStride, t.m);
   }
 }
 

@@ -25,7 +25,12 @@ class EncodingTables:
         cls, codebooks_MKD: npt.NDArray[np.float32], threads: int, level: str = ""
     ) -> Self: ...
     def encode(
-        self, x_ND: npt.NDArray[np.float32], beam: int, icm_rounds: int, threads: int
+        self,
+        x_ND: npt.NDArray[np.float32],
+        beam: int,
+        icm_rounds: int,
+        icm_starts: int,
+        threads: int,
     ) -> npt.NDArray[np.uint8]: ...
 
 _Numbers: TypeAlias = npt.NDArray[np.uint32]

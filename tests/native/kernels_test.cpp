@@ -220,7 +220,7 @@ void check_encode(std::mt19937& random) {
     }
   }
   std::vector<std::uint8_t> codes(n * m);
-  tables.encode(x.data(), codes.data(), n, 1 + random() % 20, random() % 4, 2);
+  tables.encode(x.data(), codes.data(), n, {1 + random() % 20, random() % 4, 1 + random() % 9}, 2);
   if (codes != wanted) {
     std::printf("m %zu k %zu n %zu: encoded wrongly\n", m, k, n);
     std::exit(1);

@@ -40,7 +40,9 @@ def fused(x: Array, y: Array, total: Array) -> Array:
     return np.where(even & (lost != 0), towards, sums).astype(F32)
 
 
-def slow_encode_row(a_MK: Array, pair: Array, beam: int, icm_rounds: int) -> list[int]:
+def slow_encode_row(
+    a_MK: Array, pair: Array, beam: int, icm_rounds: int, icm_starts: int
+) -> list[int]:
     """native/encode.h, word for word, in NumPy float32."""
     n_codebooks, k = a_MK.shape
     prefixes: list[tuple[np.float32, list[int]]] = [(F32(0), [])]
@@ -54,7 +56,18 @@ def slow_encode_row(a_MK: Array, pair: Array, beam: int, icm_rounds: int) -> lis
                 candidates.append((g + step, b, c))
         candidates.sort()
         prefixes = [(cost, [*prefixes[b][1], c]) for cost, b, c in candidates[:beam]]
-    return slow_icm(a_MK, pair, prefixes[0][1], icm_rounds)
+    reached = [slow_icm(a_MK, pair, codes, icm_rounds) for _, codes in prefixes[:icm_starts]]
+    return min(reached, key=lambda codes: slow_cost(a_MK, pair, codes))  # the first of equal ones
+
+
+def slow_cost(a_MK: Array, pair: Array, codes: list[int]) -> np.float32:
+    cost = F32(0)
+    for m, c in enumerate(codes):
+        step = a_MK[m, c]
+        for j in range(m):
+            step = step + pair[j, codes[j], m, c]
+        cost = cost + step
+    return cost
 
 
 def slow_icm(a_MK: Array, pair: Array, codes: list[int], icm_rounds: int) -> list[int]:
@@ -76,7 +89,7 @@ def slow_icm(a_MK: Array, pair: Array, codes: list[int], icm_rounds: int) -> lis
 
 
 def slow_encode(
-    x_ND: Array, codebooks_MKD: Array, beam: int, icm_rounds: int
+    x_ND: Array, codebooks_MKD: Array, beam: int, icm_rounds: int, icm_starts: int
 ) -> npt.NDArray[np.uint8]:
     m, k, d = codebooks_MKD.shape
     flat = codebooks_MKD.reshape(m * k, d)
@@ -85,7 +98,7 @@ def slow_encode(
     norm_MK = products.diagonal().reshape(m, k)
     inner_NMK = slow_products(x_ND, flat).reshape(-1, m, k)
     codes = [
-        slow_encode_row(norm_MK - F32(2) * inner_MK, pair, beam, icm_rounds)
+        slow_encode_row(norm_MK - F32(2) * inner_MK, pair, beam, icm_rounds, icm_starts)
         for inner_MK in inner_NMK
     ]
     return np.array(codes, np.uint8).reshape(len(x_ND), m)
@@ -97,7 +110,7 @@ def reference_products() -> Callable[[Array, Array], Array]:
 
 
 @pytest.fixture(scope="session")
-def reference_encode() -> Callable[[Array, Array, int, int], npt.NDArray[np.uint8]]:
+def reference_encode() -> Callable[[Array, Array, int, int, int], npt.NDArray[np.uint8]]:
     return slow_encode
 
 

@@ -18,12 +18,13 @@ DEVICES = [
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("m", [1, 2, 4])
-def test_it_hardly_ever_disagrees_with_the_canonical_encoder(m, device, clustered):
+@pytest.mark.parametrize("effort", [(8, 2, 1), (8, 2, 5), (4, 3, 16), (4, 0, 4)])
+def test_it_hardly_ever_disagrees_with_the_canonical_encoder(m, effort, device, clustered):
     x, _ = clustered(3000, d=16)
     codebooks = learn_codebooks(x, m, 64, iterations=1)
-    ours = encode_batch(torch.from_numpy(x).to(device), codebooks, beam=8, icm_rounds=2)
+    ours = encode_batch(torch.from_numpy(x).to(device), codebooks, *effort)
     assert ours.dtype == torch.uint8
-    canonical = Encoder(codebooks, beam=8, icm_rounds=2).encode(x)
+    canonical = Encoder(codebooks, None, *effort).encode(x)
     differing = (ours.cpu().numpy() != canonical).any(axis=1).mean()
     assert differing < 0.005
 

@@ -14,7 +14,11 @@ from safetensors.numpy import save_file
 from spherequant import _native
 from spherequant.errors import FormatError, InputError
 from spherequant.quantizer import ClassTarget, Codebooks, Encoder, normalise_rows, storage
-from spherequant.quantizer.codebooks import DEFAULT_BEAM, DEFAULT_ICM_ROUNDS
+from spherequant.quantizer.codebooks import (
+    DEFAULT_BEAM,
+    DEFAULT_ICM_ROUNDS,
+    DEFAULT_ICM_STARTS,
+)
 
 
 def random_case(n, m, k, d, seed=0):
@@ -31,35 +35,37 @@ def squared_error(codebooks, codes, x):
 
 
 @pytest.mark.parametrize(
-    ("n", "m", "k", "d", "beam", "rounds"),
+    ("n", "m", "k", "d", "effort"),
     [
-        (5, 1, 1, 1, 1, 1),
-        (9, 4, 256, 16, 8, 3),
-        (9, 4, 256, 16, 20, 0),
-        (9, 3, 17, 5, 16, 2),
-        (9, 16, 4, 7, 5, 4),
-        (70, 3, 16, 8, 1, 3),
-        (9, 2, 256, 3, 1, 1),
-        (5, 5, 33, 20, 300, 2),
-        (5, 16, 1, 3, 4, 2),
-        (9, 4, 65, 3, 60, 9),
+        (5, 1, 1, 1, (1, 1, 1)),
+        (9, 4, 256, 16, (8, 3, 1)),
+        (9, 4, 256, 16, (20, 0, 1)),
+        (9, 3, 17, 5, (16, 2, 16)),
+        (9, 16, 4, 7, (5, 4, 3)),
+        (70, 3, 16, 8, (1, 3, 4)),
+        (9, 2, 256, 3, (1, 1, 1)),
+        (5, 5, 33, 20, (300, 2, 200)),
+        (5, 16, 1, 3, (4, 2, 4)),
+        (9, 4, 65, 3, (60, 9, 20)),
+        (9, 4, 256, 16, (16, 3, 16)),
+        (30, 6, 32, 4, (16, 1, 8)),
     ],
 )
-def test_every_level_equals_the_reference_to_the_byte(n, m, k, d, beam, rounds, reference_encode):
+def test_every_level_equals_the_reference_to_the_byte(n, m, k, d, effort, reference_encode):
     x, codebooks = random_case(n, m, k, d)
-    expected = reference_encode(x, codebooks.array, beam, rounds)
-    codes = Encoder(codebooks, beam=beam, icm_rounds=rounds).encode(x)
+    expected = reference_encode(x, codebooks.array, *effort)
+    codes = Encoder(codebooks, None, *effort).encode(x)
     assert codes.dtype == np.uint8
     np.testing.assert_array_equal(codes, expected)
     for level in LEVELS:
         tables = _native.EncodingTables(codebooks.array, 2, level)
-        np.testing.assert_array_equal(tables.encode(x, beam, rounds, 2), expected)
+        np.testing.assert_array_equal(tables.encode(x, *effort, 2), expected)
 
 
 def test_levels_agree_on_many_rows():
     x, codebooks = random_case(1000, 4, 200, 24)
     codes = [
-        _native.EncodingTables(codebooks.array, 2, level).encode(x, 6, 3, 2) for level in LEVELS
+        _native.EncodingTables(codebooks.array, 2, level).encode(x, 6, 3, 4, 2) for level in LEVELS
     ]
     assert LEVELS[-1] == "portable"
     for others in codes:
@@ -78,15 +84,17 @@ def test_a_level_that_does_not_run_here_is_refused():
     d=st.integers(1, 4),
     beam=st.integers(1, 90),
     rounds=st.integers(0, 3),
+    starts=st.integers(1, 90),
     seed=st.integers(0, 1000),
 )
-def test_ties_fall_as_stated(m, k, d, beam, rounds, seed, reference_encode):
+def test_ties_fall_as_stated(m, k, d, beam, rounds, starts, seed, reference_encode):
     # Small integers: sums are exact and a great many costs are equal.
     rng = np.random.default_rng(seed)
     x = rng.integers(-2, 3, size=(3, d)).astype(np.float32)
     codebooks = Codebooks(rng.integers(-1, 2, size=(m, k, d)))
-    codes = Encoder(codebooks, beam=beam, icm_rounds=rounds).encode(x, threads=1)
-    np.testing.assert_array_equal(codes, reference_encode(x, codebooks.array, beam, rounds))
+    codes = Encoder(codebooks, None, beam, rounds, starts).encode(x, threads=1)
+    expected = reference_encode(x, codebooks.array, beam, rounds, starts)
+    np.testing.assert_array_equal(codes, expected)
 
 
 @settings(deadline=None, max_examples=25)
@@ -125,6 +133,34 @@ def test_icm_never_raises_the_error(seed, m, beam):
     ]
     for before, after in itertools.pairwise(errors):
         assert (after <= before + 1e-6).all()
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 1000), m=st.integers(1, 8), rounds=st.integers(0, 3))
+def test_more_starts_never_raise_the_error(seed, m, rounds):
+    x, codebooks = random_case(20, m, 12, 5, seed)
+    errors = [
+        squared_error(codebooks, Encoder(codebooks, None, 8, rounds, starts).encode(x), x)
+        for starts in (1, 2, 5, 8)
+    ]
+    for before, after in itertools.pairwise(errors):
+        assert (after <= before + 1e-6).all()
+
+
+def test_several_starts_find_what_the_best_alone_does_not():
+    x, codebooks = random_case(200, 6, 32, 12)
+    one, several = (
+        squared_error(codebooks, Encoder(codebooks, None, 16, 3, starts).encode(x), x)
+        for starts in (1, 16)
+    )
+    assert several.mean() < 0.99 * one.mean()
+
+
+def test_starts_beyond_the_beam_are_as_many_as_it_has():
+    x, codebooks = random_case(50, 4, 32, 12)
+    np.testing.assert_array_equal(
+        Encoder(codebooks, None, 3, 2, 3).encode(x), Encoder(codebooks, None, 3, 2, 4096).encode(x)
+    )
 
 
 @pytest.mark.parametrize("m", range(1, 17))
@@ -178,14 +214,14 @@ def test_with_a_class_target_that_is_what_is_encoded():
 
 def test_shortened_it_encodes_anew_with_the_first_codebooks():
     x, codebooks = random_case(200, 4, 16, 8)
-    longer = Encoder(codebooks, class_target(8), beam=5, icm_rounds=2)
+    longer = Encoder(codebooks, class_target(8), beam=5, icm_rounds=2, icm_starts=3)
     shorter = longer.shortened(2)
-    assert (shorter.beam, shorter.icm_rounds) == (5, 2)
+    assert (shorter.beam, shorter.icm_rounds, shorter.icm_starts) == (5, 2, 3)
     assert shorter.target is longer.target
     first = Codebooks(codebooks.array[:2])
     assert shorter.codebooks == first
     codes = shorter.encode(x)
-    np.testing.assert_array_equal(codes, Encoder(first, longer.target, 5, 2).encode(x))
+    np.testing.assert_array_equal(codes, Encoder(first, longer.target, 5, 2, 3).encode(x))
     u, cut = longer.target.target(x), longer.encode(x)[:, :2]
     assert squared_error(first, codes, u).mean() < squared_error(first, cut, u).mean()
     assert longer.codebooks == codebooks
@@ -209,13 +245,13 @@ def test_it_keeps_at_least_one_codebook_and_adds_none(n):
 )
 def test_save_and_load(target, tmp_path):
     x, codebooks = random_case(30, 3, 16, 4)
-    encoder = Encoder(codebooks, target, beam=5, icm_rounds=2)
+    encoder = Encoder(codebooks, target, beam=5, icm_rounds=2, icm_starts=3)
     path = tmp_path / "codebooks.safetensors"
     encoder.save(path)
     for again in (Encoder.load(path), pickle.loads(pickle.dumps(encoder))):
         assert again.codebooks == codebooks
         assert again.target == target
-        assert (again.beam, again.icm_rounds) == (5, 2)
+        assert (again.beam, again.icm_rounds, again.icm_starts) == (5, 2, 3)
         np.testing.assert_array_equal(again.encode(x), encoder.encode(x))
     assert Codebooks.load(path) == codebooks
     first = path.read_bytes()
@@ -223,7 +259,7 @@ def test_save_and_load(target, tmp_path):
     assert path.read_bytes() == first
 
 
-def test_a_file_from_before_levelling_has_none(tmp_path):
+def test_a_file_from_before_levelling_and_starts_has_none_and_one(tmp_path):
     _, codebooks = random_case(1, 2, 3, 4)
     encoder = Encoder(codebooks, class_target(4))
     encoder.save(tmp_path / "c")
@@ -232,7 +268,9 @@ def test_a_file_from_before_levelling_has_none(tmp_path):
         name: about[name] for name in ("beam", "icm_rounds", "pull", "sharpness", "multi_label")
     }
     storage.write(tmp_path / "c", tensors, settings_of_its_day)
-    assert Encoder.load(tmp_path / "c").target == encoder.target
+    read = Encoder.load(tmp_path / "c")
+    assert read.target == encoder.target
+    assert read.icm_starts == 1
 
 
 def test_a_file_of_codebooks_alone_keeps_the_settings_of_its_day(tmp_path):
@@ -240,6 +278,7 @@ def test_a_file_of_codebooks_alone_keeps_the_settings_of_its_day(tmp_path):
     codebooks.save(tmp_path / "c")
     encoder = Encoder.load(tmp_path / "c")
     assert (encoder.beam, encoder.icm_rounds) == (DEFAULT_BEAM, DEFAULT_ICM_ROUNDS)
+    assert encoder.icm_starts == DEFAULT_ICM_STARTS
     assert encoder.target is None
 
 
@@ -270,6 +309,9 @@ def test_what_cannot_be_encoded_is_refused():
         Encoder(codebooks, beam=0)
     with pytest.raises(InputError, match="icm_rounds"):
         Encoder(codebooks, icm_rounds=-1)
+    for starts in (0, 4097):
+        with pytest.raises(InputError, match="icm_starts must be 1 to 4096"):
+            Encoder(codebooks, icm_starts=starts)
     with pytest.raises(InputError, match="class target has 5"):
         Encoder(codebooks, class_target(5))
     encoder = Encoder(codebooks)

@@ -96,9 +96,11 @@ def test_the_binding_checks_shapes_itself():
         _native.EncodingTables(np.ones((1, 1, 0), f32), 1)
     tables = _native.EncodingTables(np.ones((1, 2, 3), f32), 1)
     with pytest.raises(ValueError, match="codebooks of 3"):
-        tables.encode(np.ones((1, 4), f32), 1, 0, 1)
+        tables.encode(np.ones((1, 4), f32), 1, 0, 1, 1)
     with pytest.raises(ValueError, match="beam"):
-        tables.encode(np.ones((1, 3), f32), 0, 0, 1)
+        tables.encode(np.ones((1, 3), f32), 0, 0, 1, 1)
+    with pytest.raises(ValueError, match="icm_starts"):
+        tables.encode(np.ones((1, 3), f32), 1, 0, 0, 1)
 
 
 def test_thread_count():

@@ -332,6 +332,18 @@ def edit_json(folder: Path, change: Callable[[dict], object]) -> None:
         assert read_description(tmp_path)["levelling"] == 0.7
         assert "levelling" not in digits_model._description()
 
+    def test_a_model_from_before_icm_had_several_starts_keeps_its_fingerprint(
+        self, digits_model, tmp_path
+    ):
+        encoder = digits_model.encoder
+        former = dataclasses.replace(
+            digits_model, encoder=Encoder(encoder.codebooks, encoder.target, icm_starts=1)
+        )
+        former.save(tmp_path)
+        assert Model.load(tmp_path).encoder.icm_starts == 1
+        assert "icm_starts" not in read_description(tmp_path)
+        assert digits_model._description()["icm_starts"] > 1
+
 
 class TestDamage:
     def test_no_model_says_how_to_make_one(self, tmp_path):
@@ -450,6 +462,9 @@ CHANGES = {
     ),
     "icm": lambda m: dataclasses.replace(
         m, encoder=Encoder(m.codebooks, m.encoder.target, icm_rounds=0)
+    ),
+    "the starts of icm": lambda m: dataclasses.replace(
+        m, encoder=Encoder(m.codebooks, m.encoder.target, icm_starts=2)
     ),
     "the crop": lambda m: dataclasses.replace(
         m, preprocessing=dataclasses.replace(m.preprocessing, crop=0.9)

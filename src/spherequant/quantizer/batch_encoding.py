@@ -9,7 +9,12 @@ from __future__ import annotations
 import torch
 
 from spherequant.errors import InputError
-from spherequant.quantizer.codebooks import DEFAULT_BEAM, DEFAULT_ICM_ROUNDS, Codebooks
+from spherequant.quantizer.codebooks import (
+    DEFAULT_BEAM,
+    DEFAULT_ICM_ROUNDS,
+    DEFAULT_ICM_STARTS,
+    Codebooks,
+)
 from spherequant.quantizer.least_squares import as_tensor
 
 # Costs held at once: 64 Mi float32, 256 MiB, and a few times that for the largest temporaries.
@@ -21,6 +26,7 @@ def encode_batch(
     codebooks: Codebooks,
     beam: int = DEFAULT_BEAM,
     icm_rounds: int = DEFAULT_ICM_ROUNDS,
+    icm_starts: int = DEFAULT_ICM_STARTS,
 ) -> torch.Tensor:
     """Codes of the rows: beam search, then ICM, as ``native/encode.h`` describes them.
 
@@ -29,6 +35,7 @@ def encode_batch(
         codebooks: What to encode with.
         beam: Partial codes kept after each codebook.
         icm_rounds: Most rounds of ICM.
+        icm_starts: Codes of the beam from which it goes on.
 
     Returns:
         uint8 [N, M], on the device of ``u_ND``.
@@ -50,13 +57,15 @@ def encode_batch(
         u_BD = u_ND[start : start + rows].detach()
         inner_BMK = (u_BD.double() @ flat_MKxD.T).reshape(-1, m, k)
         unary_BMK = (norm_MK - 2 * inner_BMK).float()
-        codes_BM = _beam_search(unary_BMK, pair_MKxMxK, beam)
-        codes.append(_icm(unary_BMK, pair_MKxMxK, codes_BM, icm_rounds).to(torch.uint8))
+        codes_BLM = _beam_search(unary_BMK, pair_MKxMxK, beam)
+        starts = codes_BLM[:, : icm_starts if icm_rounds else 1].unbind(1)
+        reached = [_icm(unary_BMK, pair_MKxMxK, start_BM, icm_rounds) for start_BM in starts]
+        codes.append(_cheapest(unary_BMK, pair_MKxMxK, reached).to(torch.uint8))
     return torch.cat(codes) if codes else u_ND.new_zeros((0, m), dtype=torch.uint8)
 
 
 def _beam_search(unary_BMK: torch.Tensor, pair_MKxMxK: torch.Tensor, beam: int) -> torch.Tensor:
-    """The best full code of the beam: int64 [B, M]."""
+    """The whole codes of the beam, by ascending cost: int64 [B, L, M]."""
     b, n_codebooks, k = unary_BMK.shape
     codes_BLm = torch.zeros(b, 1, 0, dtype=torch.int64, device=unary_BMK.device)
     cost_BL = torch.zeros(b, 1, device=unary_BMK.device)
@@ -71,7 +80,7 @@ def _beam_search(unary_BMK: torch.Tensor, pair_MKxMxK: torch.Tensor, beam: int) 
         from_BL, word_BL = flat_BL // k, flat_BL % k
         former_BLm = codes_BLm.gather(1, from_BL[:, :, None].expand(-1, -1, m))
         codes_BLm = torch.cat([former_BLm, word_BL[:, :, None]], dim=2)
-    return codes_BLm[:, 0]
+    return codes_BLm
 
 
 def _icm(
@@ -79,6 +88,7 @@ def _icm(
 ) -> torch.Tensor:
     """Each codebook in turn: its best codeword given the others, if strictly better."""
     n_codebooks, k = unary_BMK.shape[1:]
+    codes_BM = codes_BM.clone()
     for _ in range(rounds):
         before_BM = codes_BM.clone()
         for m in range(n_codebooks):
@@ -92,3 +102,32 @@ def _icm(
         if torch.equal(before_BM, codes_BM):
             break
     return codes_BM
+
+
+def _cheapest(
+    unary_BMK: torch.Tensor, pair_MKxMxK: torch.Tensor, codes_SBM: list[torch.Tensor]
+) -> torch.Tensor:
+    """Of each row's codes that of least cost, the first of equal ones: int64 [B, M]."""
+    best_BM = codes_SBM[0]
+    if len(codes_SBM) == 1:
+        return best_BM
+    least_B = _cost(unary_BMK, pair_MKxMxK, best_BM)
+    for codes_BM in codes_SBM[1:]:
+        cost_B = _cost(unary_BMK, pair_MKxMxK, codes_BM)
+        best_BM = torch.where((cost_B < least_B)[:, None], codes_BM, best_BM)
+        least_B = torch.minimum(cost_B, least_B)
+    return best_BM
+
+
+def _cost(
+    unary_BMK: torch.Tensor, pair_MKxMxK: torch.Tensor, codes_BM: torch.Tensor
+) -> torch.Tensor:
+    """Squared errors less the rows' own squared lengths: [B]."""
+    n_codebooks, k = unary_BMK.shape[1:]
+    cost_B = torch.zeros(len(codes_BM), device=unary_BMK.device)
+    for m in range(n_codebooks):
+        step_B = unary_BMK[:, m].gather(1, codes_BM[:, m, None])[:, 0]
+        for j in range(m):
+            step_B = step_B + pair_MKxMxK[j * k + codes_BM[:, j], m, codes_BM[:, m]]
+        cost_B = cost_B + step_B
+    return cost_B

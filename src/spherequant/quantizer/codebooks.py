@@ -29,6 +29,7 @@ _THREADS_FROM = 1 << 24
 # How codebooks are encoded with unless an Encoder says otherwise.
 DEFAULT_BEAM = 16
 DEFAULT_ICM_ROUNDS = 3
+DEFAULT_ICM_STARTS = 16
 
 
 class Codebooks:
@@ -176,7 +177,11 @@ class Codebooks:
         """Write ``codebooks.safetensors``; the same codebooks always make the same bytes."""
         # The settings of the default encoder go with them: codes made from this file must not
         # change when a later version has other defaults.
-        settings = {"beam": DEFAULT_BEAM, "icm_rounds": DEFAULT_ICM_ROUNDS}
+        settings = {
+            "beam": DEFAULT_BEAM,
+            "icm_rounds": DEFAULT_ICM_ROUNDS,
+            "icm_starts": DEFAULT_ICM_STARTS,
+        }
         storage.write(path, self.to_tensors(), settings)
 
     @classmethod

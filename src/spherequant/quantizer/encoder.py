@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 from spherequant import _native
 from spherequant.errors import FormatError, InputError
 from spherequant.quantizer import storage
-from spherequant.quantizer.codebooks import DEFAULT_BEAM, DEFAULT_ICM_ROUNDS, Codebooks
+from spherequant.quantizer.codebooks import (
+    DEFAULT_BEAM,
+    DEFAULT_ICM_ROUNDS,
+    DEFAULT_ICM_STARTS,
+    Codebooks,
+)
 from spherequant.quantizer.target import ClassTarget
 from spherequant.quantizer.vectors import ByteArray, as_rows, thread_count
 
@@ -23,6 +28,9 @@ MAX_ICM_ROUNDS = 1000
 class Encoder:
     """Codes for unit vectors: beam search over the codebooks, then iterated conditional modes.
 
+    Iterated conditional modes (ICM; Besag, Journal of the Royal Statistical Society B 48, 1986) go
+    to a local optimum, and not the best code of the beam leads to the best of these: several start.
+
     A code is a function of its row alone, to the bit: never of the other rows, the size of the
     batch, the number of threads or the instruction set. ``native/encode.h`` states every
     operation and its order.
@@ -33,6 +41,8 @@ class Encoder:
             with None, as they are.
         beam: Partial codes kept after each codebook, 1 to 4096.
         icm_rounds: Most rounds of ICM, 0 to 1000; it stops by itself when nothing changes.
+        icm_starts: Codes of the beam from which ICM goes on, the best first, 1 to 4096; more than
+            the beam has are as many as it has. The best of the codes so reached is the row's.
 
     Raises:
         InputError: a setting out of range, or a target of another dimension.
@@ -44,11 +54,14 @@ class Encoder:
         target: ClassTarget | None = None,
         beam: int = DEFAULT_BEAM,
         icm_rounds: int = DEFAULT_ICM_ROUNDS,
+        icm_starts: int = DEFAULT_ICM_STARTS,
     ) -> None:
         if not 1 <= beam <= MAX_BEAM:
             raise InputError(f"beam must be 1 to {MAX_BEAM}, not {beam}")
         if not 0 <= icm_rounds <= MAX_ICM_ROUNDS:
             raise InputError(f"icm_rounds must be 0 to {MAX_ICM_ROUNDS}, not {icm_rounds}")
+        if not 1 <= icm_starts <= MAX_BEAM:
+            raise InputError(f"icm_starts must be 1 to {MAX_BEAM}, not {icm_starts}")
         if target is not None and target.dim != codebooks.dim:
             raise InputError(
                 f"the class target has {target.dim} dimensions, the codebooks {codebooks.dim}"
@@ -57,6 +70,7 @@ class Encoder:
         self._target = target
         self._beam = int(beam)
         self._icm_rounds = int(icm_rounds)
+        self._icm_starts = int(icm_starts)
         self._tables: _native.EncodingTables | None = None
 
     @property
@@ -79,6 +93,11 @@ class Encoder:
         """Most rounds of ICM."""
         return self._icm_rounds
 
+    @property
+    def icm_starts(self) -> int:
+        """Codes of the beam from which ICM goes on."""
+        return self._icm_starts
+
     def encode(self, z_ND: npt.ArrayLike, threads: int | None = None) -> ByteArray:
         """Codes of the rows.
 
@@ -99,12 +118,16 @@ class Encoder:
         if self._tables is None:
             # Made at the first use: (M K)^2 floats, which a reader of the codebooks may not need.
             self._tables = _native.EncodingTables(self._codebooks.array, count)
-        return self._tables.encode(rows_ND, self._beam, self._icm_rounds, count)
+        return self._tables.encode(rows_ND, self._beam, self._icm_rounds, self._icm_starts, count)
+
+    def with_codebooks(self, codebooks: Codebooks) -> Encoder:
+        """Return what encodes with other codebooks, of the same D, and all else as it is."""
+        return Encoder(codebooks, self._target, self._beam, self._icm_rounds, self._icm_starts)
 
     def shortened(self, n_codebooks: int) -> Encoder:
         """Return what encodes with the first codebooks alone.
 
-        Its codes are searched for anew, with the same beam: they are nearer than the first bytes
+        Its codes are searched for anew, with the same effort: they are nearer than the first bytes
         of longer codes, whose codewords were chosen to go together, and often differ from them.
 
         Args:
@@ -118,13 +141,16 @@ class Encoder:
                 f"of {self._codebooks.n_codebooks} codebooks, 1 to {self._codebooks.n_codebooks} "
                 f"can be kept, not {n_codebooks}"
             )
-        kept = Codebooks(self._codebooks.array[:n_codebooks])
-        return Encoder(kept, self._target, self._beam, self._icm_rounds)
+        return self.with_codebooks(Codebooks(self._codebooks.array[:n_codebooks]))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write codebooks, settings and class target to one safetensors file."""
         tensors = self._codebooks.to_tensors()
-        about: dict[str, Any] = {"beam": self._beam, "icm_rounds": self._icm_rounds}
+        about: dict[str, Any] = {
+            "beam": self._beam,
+            "icm_rounds": self._icm_rounds,
+            "icm_starts": self._icm_starts,
+        }
         if self._target is not None:
             tensors["class_weight"] = self._target.weight_CD
             tensors["class_bias"] = self._target.bias_C
@@ -156,16 +182,28 @@ class Encoder:
                     sharpness=float(about["sharpness"]),
                     levelling=float(about.get("levelling", 0.0)),
                 )
-            return cls(codebooks, target, int(about["beam"]), int(about["icm_rounds"]))
+            return cls(
+                codebooks,
+                target,
+                int(about["beam"]),
+                int(about["icm_rounds"]),
+                int(about.get("icm_starts", 1)),
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise FormatError(f"{path} is damaged: {error!r}") from error
 
     def __reduce__(self) -> tuple[type[Encoder], tuple[Any, ...]]:
-        return Encoder, (self._codebooks, self._target, self._beam, self._icm_rounds)
+        return Encoder, (
+            self._codebooks,
+            self._target,
+            self._beam,
+            self._icm_rounds,
+            self._icm_starts,
+        )
 
     def __repr__(self) -> str:
         return (
             f"Encoder({self._codebooks!r}, classes="
             f"{0 if self._target is None else self._target.n_classes}, "
-            f"beam={self._beam}, icm_rounds={self._icm_rounds})"
+            f"beam={self._beam}, icm_rounds={self._icm_rounds}, icm_starts={self._icm_starts})"
         )

@@ -15,6 +15,7 @@ from spherequant.quantizer.batch_encoding import encode_batch
 from spherequant.quantizer.codebooks import (
     DEFAULT_BEAM,
     DEFAULT_ICM_ROUNDS,
+    DEFAULT_ICM_STARTS,
     MAX_CODEBOOKS,
     MAX_CODEWORDS,
     Codebooks,
@@ -29,6 +30,7 @@ from spherequant.quantizer.vectors import as_rows
 DEFAULT_ITERATIONS = 16
 TEMPERATURE = 2.0  # of the first turn, in errors of a row
 TURN_BEAM = 8  # in turns; half of the encoder's
+TURN_STARTS = 1  # of ICM, in turns
 LEVEL_ITERATIONS = 2  # k-means steps on a new codebook: only a place to start from
 
 EPSILON = 1e-2  # of the N / K items that a codeword has on average
@@ -43,6 +45,7 @@ def nearest_codes(
     codebooks: Codebooks,
     beam: int = DEFAULT_BEAM,
     icm_rounds: int = DEFAULT_ICM_ROUNDS,
+    icm_starts: int = DEFAULT_ICM_STARTS,
 ) -> torch.Tensor:
     """Codes of the rows, by the canonical encoder on a CPU and ``encode_batch`` elsewhere.
 
@@ -51,13 +54,14 @@ def nearest_codes(
         codebooks: What to encode with.
         beam: Partial codes kept after each codebook.
         icm_rounds: Most rounds of ICM.
+        icm_starts: Codes of the beam from which it goes on.
 
     Returns:
         uint8 [N, M], on the device of ``u_ND``.
     """
     if u_ND.device.type != "cpu":
-        return encode_batch(u_ND, codebooks, beam, icm_rounds)
-    encoder = Encoder(codebooks, beam=beam, icm_rounds=icm_rounds)
+        return encode_batch(u_ND, codebooks, beam, icm_rounds, icm_starts)
+    encoder = Encoder(codebooks, None, beam, icm_rounds, icm_starts)
     return torch.from_numpy(encoder.encode(u_ND.detach().numpy()))
 
 
@@ -113,7 +117,7 @@ def improve(
     icm_rounds: int = DEFAULT_ICM_ROUNDS,
 ) -> Codebooks:
     """One turn: codes given codebooks, then codebooks given codes, then unused codewords."""
-    codes_NM = nearest_codes(u_ND, codebooks, beam, icm_rounds)
+    codes_NM = nearest_codes(u_ND, codebooks, beam, icm_rounds, TURN_STARTS)
     return _updated(codebooks, codes_NM, u_ND, generator)
 
 
@@ -161,7 +165,7 @@ def annealed(
         normal_ND = torch.randn(u_ND.shape, generator=generator).to(u_ND.device)
         temperature = TEMPERATURE * (turns - 1 - turn) / turns
         perturbed_ND = u_ND + temperature * normal_ND * error_ND
-        codes_NM = nearest_codes(perturbed_ND, codebooks, TURN_BEAM)
+        codes_NM = nearest_codes(perturbed_ND, codebooks, TURN_BEAM, icm_starts=TURN_STARTS)
         codebooks = _updated(codebooks, codes_NM, u_ND, generator)
     return codebooks
 
@@ -236,7 +240,7 @@ def residual_codebooks(
         levels.append(level.array)
         if m + 1 < n_codebooks:
             codebooks = Codebooks(np.concatenate(levels))
-            codes_NM = nearest_codes(u_ND, codebooks)
+            codes_NM = nearest_codes(u_ND, codebooks, icm_starts=TURN_STARTS)
             residual_ND = u_ND - _decoded(codebooks, codes_NM)
     return Codebooks(np.concatenate(levels))
 

@@ -310,6 +310,8 @@ class Model:
             "multi_label": self.multi_label,
         }
         # Only where it differs: models from before there was a choice keep their fingerprint.
+        if self.encoder.icm_starts > 1:
+            settings["icm_starts"] = self.encoder.icm_starts
         if target is not None and target.levelling:
             settings["levelling"] = target.levelling
         if not self.normalised:

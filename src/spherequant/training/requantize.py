@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spherequant.quantizer import ClassTarget, Encoder
 from spherequant.quantizer.learning import learn_codebooks
 from spherequant.training.config import N_CODEWORDS
 from spherequant.training.randomness import seed_for
 
 if TYPE_CHECKING:
+    from spherequant.quantizer import ClassTarget
     from spherequant.training.model import Model
 
 
@@ -44,8 +44,8 @@ def requantize(model: Model, z_ND: np.ndarray, centre_ND: np.ndarray | None, bit
         seed=seed_for("codebooks", config.seed),
         sparsity=config.nonzero_budget(z_ND.shape[1]),
     )
-    encoder = Encoder(codebooks, model.encoder.target, model.encoder.beam, model.encoder.icm_rounds)
     summary = {**model.summary, "requantized_from_bits": model.bits}
+    encoder = model.encoder.with_codebooks(codebooks)
     return dataclasses.replace(model, config=config, encoder=encoder, summary=summary)
 
 
