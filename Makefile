@@ -7,10 +7,13 @@ DATA ?= digits
 # Further options of `spherequant train` for the demo, such as --backbone NAME --weights FILE.
 TRAIN ?=
 
+# Nothing here is made by the rules that make knows itself.
+MAKEFLAGS += --no-builtin-rules
+
 .PHONY: demo test check bench results docs clean
 
 # Versions of development are pinned in constraints.txt; users get the open ranges of pyproject.toml.
-$(VENV)/.installed: pyproject.toml constraints.txt $(wildcard native/* native/scan/*)
+$(VENV)/.installed: pyproject.toml constraints.txt $(wildcard native/*.* native/*/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
