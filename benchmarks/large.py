@@ -73,17 +73,21 @@ def main() -> None:
         disk = bytes_on_disk(folder)
         print(f"written in {writing:.1f} s", flush=True)
         opened: dict[tuple[str, str], list[dict[str, float]]] = {}
-        for source in ("items.lance", "cache.bin"):
-            if source == "cache.bin":
-                caching = _fresh(_write_cache, folder)
-                print(f"cache written in {caching:.1f} s", flush=True)
-            # The cache is of the layout in buckets.
-            for layout in _LAYOUTS if source == "items.lance" else _LAYOUTS[:1]:
-                for _ in range(options.openings):
-                    facts = _fresh(_open, folder, queries, layout)
-                    opened.setdefault((source, layout), []).append(facts)
-                    print(source, layout, facts, flush=True)
-        latencies = {layout: _fresh(_latencies, folder, queries, layout) for layout in _LAYOUTS}
+
+        def opening(source: str, layout: str) -> None:
+            for _ in range(options.openings):
+                facts = _fresh(_open, folder, queries, layout)
+                opened.setdefault((source, layout), []).append(facts)
+                print(source, layout, facts, flush=True)
+
+        latencies: dict[str, dict[int, list[float]]] = {}
+        for layout in _LAYOUTS:
+            opening("items.lance", layout)
+            latencies[layout] = _fresh(_latencies, folder, queries, layout)
+        # From here on an index opens in buckets, the layout of the cache.
+        caching = _fresh(_write_cache, folder)
+        print(f"cache written in {caching:.1f} s", flush=True)
+        opening("cache.bin", "buckets")
         latencies[_READING] = _fresh(_reading, options.items * options.bits // 8)
         for layout, by_threads in latencies.items():
             for threads, taken in by_threads.items():

@@ -2,11 +2,14 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <limits>
 #include <queue>
 #include <utility>
 #include <vector>
+
+#include "threads.h"
 
 namespace spherequant {
 namespace {
@@ -109,10 +112,11 @@ class BucketOrder {
   }
 
   // Calls visit(bucket) for all further buckets whose bounds reach the threshold, which may rise
-  // meanwhile, in no special order, empty ones left out.
+  // meanwhile, in no special order, empty ones left out; for one of so many slices of them.
   template <class Threshold, class Visit>
-  void rest(const Threshold& threshold, const Visit& visit) const {
-    for (std::size_t i = 0; i < layout_.n_codewords(); ++i) {
+  void rest(std::size_t slice, std::size_t slices, const Threshold& threshold,
+            const Visit& visit) const {
+    for (std::size_t i = slice; i < layout_.n_codewords(); i += slices) {
       if (outer_[i].value + inner_[0].value < threshold()) return;
       for (std::size_t j = done_[i]; j < row_; ++j) {
         const Bucket bucket = at(i, j);
@@ -258,6 +262,26 @@ class Visit {
   std::size_t size_ = 0;
 };
 
+// A thread is worth its start where it has so much to do, in the unit of Times.
+constexpr double kWorthAThread = 50'000.0;
+
+// Visits what is left of the order. Each thread takes a slice of it.
+void visit_rest(Query& query, const Part& part, const ByteScan* scan, const BucketOrder& order,
+                std::size_t slices) {
+  std::atomic<float> shared = kNoThreshold;
+  std::vector<Query> copies;
+  for (std::size_t s = 0; s < slices; ++s) copies.push_back(query.slice(&shared));
+  std::vector<Scratch> scratch(slices, Scratch(part.layout->n_codebooks()));
+  for_each_task(slices, slices, [&](std::size_t s, std::size_t) {
+    Visit visit(copies[s], part, scan, scratch[s]);
+    order.rest(
+        s, slices, [&] { return copies[s].best.threshold(); },
+        [&](const Bucket& b) { visit.add(b); });
+    visit.flush();
+  });
+  for (Query& copy : copies) query.take(copy);
+}
+
 // With one or two codebooks a bucket is a code: its items share one score, and come in the order of
 // their ids, so that behind the first that is not good enough there is none.
 void visit_list(Query& query, const Part& part, const Bucket& bucket) {
@@ -289,7 +313,7 @@ void search_lists(Query& query, const Part& part) {
 }
 
 bool search_buckets(Query& query, const Part& part, const SearchOptions& options,
-                    std::size_t company, Scratch& scratch) {
+                    std::size_t company, std::size_t threads, Scratch& scratch) {
   const Layout& layout = *part.layout;
   if (!query.bounded() || options.scan == nullptr) return false;
   query.enter(layout);
@@ -313,17 +337,24 @@ bool search_buckets(Query& query, const Part& part, const SearchOptions& options
     time += times.visit(bucket);
     if (time > limit) break;
   }
-  if (time <= limit) time += order.estimate_time(query.best.threshold(), times);
-  if (time > limit) {
+  const double left =
+      time <= limit ? order.estimate_time(query.best.threshold(), times) : 0.0;
+  if (time + left > limit) {
     const float reached = query.best.threshold();
     query.best = before;
     query.best.raise(reached);
     query.informed = true;
     return false;
   }
-  order.rest([&] { return query.best.threshold(); },
-             [&](const Bucket& b) { visit.add(b); });
-  visit.flush();
+  const std::size_t slices =
+      std::min(threads, 1 + static_cast<std::size_t>(left / kWorthAThread));
+  if (slices > 1) {
+    visit_rest(query, part, options.scan, order, slices);
+  } else {
+    order.rest(
+        0, 1, [&] { return query.best.threshold(); }, [&](const Bucket& b) { visit.add(b); });
+    visit.flush();
+  }
   return true;
 }
 

@@ -109,12 +109,7 @@ void scan_sliced(std::span<Query* const> queries, const Part& part, const ByteSc
     scan_range(mine, part, scan, blocks * s / slices, blocks * (s + 1) / slices, scratch[s]);
   });
   for (std::vector<Query>& slice : copies) {
-    for (std::size_t q = 0; q < queries.size(); ++q) {
-      for (const Found& found : slice[q].best.sorted()) {
-        queries[q]->best.offer(found.score, found.id);
-      }
-      queries[q]->visited += slice[q].visited;
-    }
+    for (std::size_t q = 0; q < queries.size(); ++q) queries[q]->take(slice[q]);
   }
 }
 

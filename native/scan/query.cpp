@@ -51,6 +51,11 @@ Query Query::slice(std::atomic<float>* shared) const {
   return copy;
 }
 
+void Query::take(Query& slice) {
+  for (const Found& found : slice.best.sorted()) best.offer(found.score, found.id);
+  visited += slice.visited;
+}
+
 // k items that reach the highest threshold of all slices have been found, in one of them.
 void Query::share() {
   const float mine = best.threshold();

@@ -108,6 +108,8 @@ class Query {
   // A copy that searches a slice of what this query searches, and shares thresholds with the
   // copies for the other slices.
   Query slice(std::atomic<float>* shared) const;
+  // Takes over what a copy found.
+  void take(Query& slice);
 
   Best best;
   std::uint64_t visited = 0;

@@ -12,7 +12,7 @@ namespace {
 
 constexpr std::size_t kGroupQueries = 64;  // that pass together over what they read
 
-// Searches the parts for a group of queries. Only flat scans use more than one thread.
+// Searches the parts for a group of queries, with up to `threads` threads.
 void search_group(std::span<Query> queries, std::span<const Part> parts,
                   const SearchOptions& options, std::size_t threads, Scratch& scratch) {
   std::vector<Query*> flat;
@@ -23,7 +23,7 @@ void search_group(std::span<Query> queries, std::span<const Part> parts,
       if (layout.lists() && options.route != Route::kFlat) {
         search_lists(query, part);
       } else if (!layout.bucketed() || options.route == Route::kFlat ||
-                 !search_buckets(query, part, options, queries.size(), scratch)) {
+                 !search_buckets(query, part, options, queries.size(), threads, scratch)) {
         flat.push_back(&query);
       }
     }
@@ -31,7 +31,7 @@ void search_group(std::span<Query> queries, std::span<const Part> parts,
     const std::size_t company = flat.size();
     if (layout.bucketed() && options.route != Route::kFlat && 2 * company <= queries.size()) {
       std::erase_if(flat, [&](Query* query) {
-        return search_buckets(*query, part, options, company, scratch);
+        return search_buckets(*query, part, options, company, threads, scratch);
       });
     }
     scan_flat(flat, part, options.scan, threads, scratch);

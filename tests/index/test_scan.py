@@ -162,6 +162,22 @@ def test_parts_are_searched_as_one(bucketed, m):
     assert_same(scan.top_k(few, lut, 50), codes, lut, 50, mask)
 
 
+def test_threads_share_the_buckets_of_one_query():
+    # Codes without structure: most buckets are visited, which is enough work for three threads.
+    collection = comparison.make_collection(1_000_000, 64, clusters=0)
+    codes = collection.codes_NM
+    layout = scan.build_layout(lambda: [codes], len(codes), collection.codebooks, bucketed=True)
+    lut_QMK = collection.codebooks.lookup_table(collection.queries_QD)
+    mask = np.random.default_rng(0).random(len(codes)) < 0.7
+    for allowed in (None, scan.compile_filter(layout, mask)):
+        for q in range(4):
+            part, lut = [scan.Part(layout, allowed=allowed)], lut_QMK[q : q + 1]
+            one = scan.top_k(part, lut, 200, threads=1, route="buckets")
+            several = scan.top_k(part, lut, 200, threads=3, route="buckets")
+            assert one[0].tobytes() == several[0].tobytes()
+            np.testing.assert_array_equal(one[1], several[1])
+
+
 def test_a_few_queries_of_a_batch_that_buckets_do_not_suit():
     # 3 of these 64 are left for a flat scan at first, fewer than it was counted on for.
     collection = comparison.make_collection(200_000, 32, clusters=10)
