@@ -413,11 +413,13 @@ def _frozen_lengths(folder: Path) -> Lengths:
     for name, record in results_page.read_records(folder).items():
         if not re.fullmatch(r"cifar10-full-\d+", name):
             continue
-        seeds.append(name.rpartition("-")[2])
-        table = next(t for t in record["tables"] if t["caption"] == "mAP@all by code length")
-        for bits, *values in table["rows"]:
-            for method, value in zip(table["columns"][1:], values, strict=True):
-                methods.setdefault(method, {}).setdefault(int(bits), []).append(value)
+        for table in record["tables"]:
+            if table["caption"] != "mAP@all by code length":
+                continue
+            seeds.append(name.rpartition("-")[2])
+            for bits, *values in table["rows"]:
+                for method, value in zip(table["columns"][1:], values, strict=True):
+                    methods.setdefault(method, {}).setdefault(int(bits), []).append(value)
     return Lengths(
         "codes of one frozen network",
         f"`cifar10-full`, 10,000 queries, seeds: {', '.join(seeds)}, learned on the network that "

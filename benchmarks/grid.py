@@ -32,6 +32,7 @@ METHODS = (
     "softmax-centre",
     "orthohash",
     "csq",
+    "paper",
     "no-norm",
     "no-discriminative",
 )

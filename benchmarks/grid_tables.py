@@ -45,6 +45,7 @@ _FAISS = {
 OURS = Row("DSQ", "dsq")
 ROWS = (
     OURS,
+    Row("the paper's objective as printed", "paper"),
     Row("DSQ without the discriminative term", "no-discriminative"),
     Row("DSQ without normalisation, Euclidean distance", "no-norm"),
     Row("DSQ without normalisation, cosine", "no-norm", "cosine"),

@@ -131,6 +131,7 @@ class TestValues:
             ("label_smoothing", 1.0),
             ("softmax_scale", 0.0),
             ("softmax_margin", -0.1),
+            ("label_smoothing", -0.5),
             ("levelling", -0.1),
             ("levelling", 1.5),
             ("rounds", -1),

@@ -59,11 +59,12 @@ def test_small_sees_images_near_their_own_size(side, size):
     [
         TrainConfig(backbone="small", weights="none", image_size=24, dim=16, epochs=3, batch_size=9,
                     optimizer="adamw", learning_rate=0.01, weight_decay=0.0, settle=0.0,
-                    augment="none",
+                    augment="none", label_smoothing=0.2, softmax_margin=0.1,
                     precision="float32"),
         TrainConfig(backbone="test_vit", weights="none", image_size=64, dim=200, epochs=1,
                     batch_size=5, optimizer="sgd", learning_rate=2.0, weight_decay=0.5, settle=0.3,
-                    augment="shift", precision="bfloat16"),
+                    augment="shift", label_smoothing=0.0, softmax_margin=0.0,
+                    precision="bfloat16"),
     ],
 )  # fmt: skip
 def test_what_is_given_stays(given):
@@ -104,6 +105,7 @@ def test_without_labels_nothing_is_trained_and_more_is_kept():
     ("objective", "weights", "rounds", "toward_class"),
     [
         ("dsq", (0.2, 0.3, 0.4), 3, True),
+        ("paper", (0.2, 0.3, 0.4), 3, False),
         ("no-norm", (0.2, 0.3, 0.4), 3, True),
         ("no-discriminative", (0.2, 0.3, 0.0), 3, False),
         ("softmax-centre", (0.0, 0.3, 0.0), 0, False),
@@ -133,6 +135,23 @@ def test_a_margin_is_for_those_with_a_softmax_of_ours(objective, margin):
     assert recipe(TrainConfig(objective=objective, softmax_margin=0.2)).softmax_margin == margin
 
 
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({}, (0.4, 0.0)),
+        ({"softmax_margin": 0.0}, (0.0, 0.1)),
+        ({"softmax_margin": 0.2}, (0.2, 0.0)),
+        ({"label_smoothing": 0.05}, (0.4, 0.05)),
+        ({"softmax_margin": 0.0, "label_smoothing": 0.0}, (0.0, 0.0)),
+        ({"objective": "paper", "softmax_margin": 0.2, "label_smoothing": 0.2}, (0.0, 0.0)),
+    ],
+)
+def test_labels_are_smoothed_where_there_is_no_margin(given, found):
+    config = recipe(TrainConfig(**given))
+    assert (config.softmax_margin, config.label_smoothing) == found
+    assert recipe(config) == config
+
+
 @pytest.mark.parametrize(("objective", "dim"), [("dsq", 64), ("csq", 48), ("orthohash", 48)])
 def test_a_dimension_is_a_bit_where_codes_are_signs(objective, dim):
     assert recipe(TrainConfig(bits=48, objective=objective)).dim == dim
@@ -148,6 +167,11 @@ def test_alternatives_share_everything_else():
         "rounds",
         "encode_toward_class",
     }
-    for objective in ("softmax", "softmax-centre", "no-discriminative", "no-norm", "csq"):
+    margin = {
+        "paper": {"softmax_margin", "label_smoothing"},
+        "csq": {"softmax_margin", "label_smoothing"},
+    }
+    for objective in ("softmax", "softmax-centre", "no-discriminative", "no-norm", "paper", "csq"):
         theirs = recipe(TrainConfig(bits=64, objective=objective)).to_dict()
-        assert {name for name in ours if ours[name] != theirs[name]} <= own
+        differing = {name for name in ours if ours[name] != theirs[name]}
+        assert differing <= own | margin.get(objective, set())

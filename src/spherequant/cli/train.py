@@ -50,8 +50,9 @@ def train(  # noqa: PLR0913 - one parameter for each option of the shell
             "--objective",
             metavar="NAME",
             help=(
-                "What is minimised: dsq, or an alternative to compare it with: softmax, "
-                "softmax-centre, no-discriminative, no-norm, csq or orthohash."
+                "What is minimised: dsq, the paper's terms as printed (paper), or an alternative "
+                "to compare with: softmax, softmax-centre, no-discriminative, no-norm, csq or "
+                "orthohash."
             ),
             show_default="dsq",
         ),

@@ -26,6 +26,7 @@ _CHOICES = {
     "labels": ("auto", "folders", "csv", "none"),
     "objective": (
         "dsq",
+        "paper",
         "softmax",
         "softmax-centre",
         "no-discriminative",
@@ -45,9 +46,9 @@ class TrainConfig:
 
     Attributes:
         bits: length of a code; a multiple of 8 from 8 to 128: M = bits / 8 codebooks.
-        objective: ``dsq``, the objective of method.md, or one of the alternatives that it is
-            compared with (docs: alternatives). An alternative replaces the settings that it has no
-            use for.
+        objective: ``dsq``, the four terms with a margin; ``paper``, the same as they are printed;
+            or one of the alternatives that they are compared with (docs: alternatives). All but
+            ``dsq`` replace the settings that they have no use for.
         sparsity: the most nonzeros that all codebooks together may hold: ``none`` for any number
             (dense codebooks), ``S1`` = K D, ``S2`` = min(K D + D², M K D), or a count.
         backbone: ``small``, a timm model, or ``auto``: ``small`` for labelled images up to 64
@@ -62,10 +63,11 @@ class TrainConfig:
         optimizer: ``sgd`` (networks from scratch) or ``adamw`` (pretrained ones).
         learning_rate: its highest value in the schedule.
         weight_decay: of the backbone and the projection.
-        label_smoothing: share of the label's mass that is spread over all classes.
+        label_smoothing: share of the label's mass that is spread over all classes; -1 for what
+            suits the margin.
         softmax_scale: s, the length that the classifier's rows start with.
         softmax_margin: cosine by which the classifier must prefer an image's own classes while it
-            learns: their logits are lowered by softmax_margin · softmax_scale.
+            learns: their logits are lowered by softmax_margin · softmax_scale; -1 for the usual.
         quantization_weight: λ1, weight of ‖z - x̂‖².
         centre_weight: λ2, weight of ‖z - φ‖².
         discriminative_weight: λ3, weight of ‖φ - x̂‖².
@@ -98,9 +100,9 @@ class TrainConfig:
     optimizer: str = AUTO
     learning_rate: float = 0.0
     weight_decay: float = -1.0
-    label_smoothing: float = 0.1
+    label_smoothing: float = -1.0
     softmax_scale: float = 12.0
-    softmax_margin: float = 0.0
+    softmax_margin: float = -1.0
     quantization_weight: float = 0.1
     centre_weight: float = 0.1
     discriminative_weight: float = 0.5
@@ -132,6 +134,7 @@ class TrainConfig:
                 _unknown(self.sparsity, choices, "a budget of nonzeros (name or count)")
             )
         self._check_ranges()
+        self._check_chosen()
         if self.binary:
             self._check_binary()
         if self.dim:  # 0 is replaced before anything is learned
@@ -152,7 +155,6 @@ class TrainConfig:
             "epochs",
             "batch_size",
             "learning_rate",
-            "softmax_margin",
             "quantization_weight",
             "centre_weight",
             "discriminative_weight",
@@ -162,10 +164,8 @@ class TrainConfig:
         for name in at_least_zero:
             if getattr(self, name) < 0:
                 raise ConfigError(f"{name} must not be below 0: {getattr(self, name)}")
-        if not 0 <= self.warmup < 1 or not 0 <= self.label_smoothing < 1:
-            raise ConfigError("warmup and label_smoothing must lie in [0, 1)")
-        if self.settle != -1 and not 0 <= self.settle <= 1:
-            raise ConfigError(f"settle must lie in [0, 1], or be -1: {self.settle}")
+        if not 0 <= self.warmup < 1:
+            raise ConfigError(f"warmup must lie in [0, 1), not {self.warmup}")
         if self.discriminative_weight > 0 and self.quantization_weight == 0:
             raise ConfigError(
                 "a discriminative_weight needs a quantization_weight above 0: codes are pulled "
@@ -177,6 +177,18 @@ class TrainConfig:
             raise ConfigError(f"softmax_scale must be above 0, not {self.softmax_scale}")
         if self.rounds < 0:
             raise ConfigError(f"rounds must not be below 0: {self.rounds}")
+
+    def _check_chosen(self) -> None:
+        """Check the settings of which -1 leaves the choice to the recipe."""
+        fits = {
+            "label_smoothing must lie in [0, 1)": 0 <= self.label_smoothing < 1,
+            "softmax_margin must not be below 0": self.softmax_margin >= 0,
+            "settle must lie in [0, 1]": 0 <= self.settle <= 1,
+        }
+        for rule, kept in fits.items():
+            value = getattr(self, rule.split()[0])
+            if value != -1 and not kept:
+                raise ConfigError(f"{rule}, or be -1: {value}")
 
     def _check_binary(self) -> None:
         if self.dim not in (0, self.bits):
