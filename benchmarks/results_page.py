@@ -31,7 +31,7 @@ items, divided by the relevant items found: see [protocols](protocols.md). No fi
 claimed.
 
 The softmax term has a margin of .4 by default since 22 November 2026 ([why](#margin-cifar10-full)).
-Networks whose sections bear an earlier date were trained without one, with labels smoothed by .1.
+Networks whose sections name no margin were trained without one, with labels smoothed by .1.
 
 Every figure was recorded by the script of `benchmarks/` that its section names
 ([what each measures and needs](../benchmarks/README.md)); `make results` runs them. A cell that was
