@@ -106,11 +106,10 @@ def main() -> None:
     figures = report.to_dict()
     notes = (
         f"`small` from scratch at {config.bits} bits: {model.config.epochs} epochs in "
-        f"{model.summary['seconds']:.0f} s of training, decoding and learning included; margin of "
-        f"the softmax {model.config.softmax_margin}. Seed {options.seed}, split seed 0, 10,000 "
-        "queries, mAP@all, one seed. DSQ's encoder uses predicted classes. The database is the "
-        "training images, which the network knows: its classifier is right on "
-        f"{database_accuracy(model, ours):.4f} of them."
+        f"{model.summary['seconds']:.0f} s of training, decoding and learning included. Seed "
+        f"{options.seed}, split seed 0, 10,000 queries, mAP@all, one seed. DSQ's encoder uses "
+        "predicted classes. The database is the training images, which the network knows: its "
+        f"classifier is right on {database_accuracy(model, ours):.4f} of them."
     )
     tables: list[dict[str, Any]] = [
         {

@@ -83,7 +83,8 @@ def record(
         notes: how it was measured; Markdown.
         tables: each with ``caption``, ``columns`` and ``rows``; a ``setting`` of its own replaces
             the record's.
-        setting: what made the cells, where a training did: ``epochs``, ``image_size``, ``seeds``.
+        setting: what made the cells, where a training did: ``epochs``, ``image_size``,
+            ``margin`` of the softmax, ``seeds``.
         drawings: each with ``file`` (below docs), ``caption`` and ``alt``.
     """
     folder = DOCS / "results"

@@ -31,7 +31,7 @@ items, divided by the relevant items found: see [protocols](protocols.md). No fi
 claimed.
 
 The softmax term has a margin of .4 by default since 22 November 2026 ([why](#margin-cifar10-full)).
-Networks whose sections name no margin were trained without one, with labels smoothed by .1.
+Networks beside which no margin stands were trained without one, with labels smoothed by .1.
 
 Every figure was recorded by the script of `benchmarks/` that its section names
 ([what each measures and needs](../benchmarks/README.md)); `make results` runs them. A cell that was
@@ -365,6 +365,8 @@ def _setting(setting: Mapping[str, Any] | None) -> str:
         words.append(f"{epochs} epoch{'s' if epochs != 1 else ''}")
     if side := setting.get("image_size"):
         words.append(f"{side} px")
+    if margin := setting.get("margin"):
+        words.append(f"margin {margin:g}")
     seeds = [str(seed) for seed in setting.get("seeds", [])]
     if seeds:
         words.append(f"seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}")

@@ -64,6 +64,8 @@ def setting(*models: Model) -> dict[str, Any]:
     return {
         "epochs": config.epochs,
         "image_size": config.image_size,
+        # Models from before there was a margin do not tell of one.
+        "margin": max(config.softmax_margin, 0.0),
         "seeds": [model.config.seed for model in models],
     }
 

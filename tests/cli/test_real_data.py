@@ -29,8 +29,10 @@ def test_several_labels_from_the_archive_to_the_report(photographs, spherequant_
     assert figures["query_count"] + figures["database_count"] == 97
     # No query was trained on: what is left besides are the validation images.
     assert trained["images"] <= figures["database_count"]
-    for name in ("map", "float_map", "class_id_map", "class_centre_map", "accuracy"):
+    for name in ("map", "float_map", "class_id_map", "class_centre_map"):
         assert 0 < figures[name] < 1
+    # After one epoch no set of labels need be right in full.
+    assert 0 <= figures["accuracy"] < 1
     spherequant_json("index", model, photographs, "--out", index)
     (query,) = spherequant_json(
         "search", index, "--key", "images/000000005802.jpg", "--where", "array_has(labels, 'cup')"

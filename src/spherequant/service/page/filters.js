@@ -119,16 +119,17 @@ export class FilterPanel {
       slider,
       make("div", { class: "ends muted", "aria-hidden": "true" }, ...ends),
     );
+    // As numbers: a browser may drop the last zero of the one and not of the other.
+    const any = () => slider.valueAsNumber <= Number(slider.min);
     const tell = () => {
-      const any = slider.value === slider.min;
-      output.textContent = any ? "any" : format.score(Number(slider.value));
+      output.textContent = any() ? "any" : format.score(Number(slider.value));
       slider.setAttribute("aria-valuetext", output.textContent);
     };
     slider.addEventListener("input", tell);
     slider.addEventListener("change", () => {
       const state = this.#state;
       if (!state) return;
-      const minScore = slider.value === slider.min ? null : Number(slider.value);
+      const minScore = any() ? null : slider.valueAsNumber;
       // Only the first move makes an entry of the history: Back undoes the whole sliding.
       if (minScore !== state.minScore) {
         this.#go({ ...state, minScore }, { replace: state.minScore !== null && minScore !== null });
