@@ -12,7 +12,7 @@ import time
 
 import results
 from spherequant import TrainConfig, evaluate
-from training_runs import setting, trained
+from training_runs import control_rows, setting, trained
 
 WEIGHTS = "mobilenetv2_100.tf_in1k"
 
@@ -53,10 +53,7 @@ def main() -> None:
                 "caption": "32 bits, its controls, and FAISS on the same embeddings",
                 "columns": ["measure", "value"],
                 "rows": [
-                    ["DSQ, mAP", figures["map"]],
-                    ["float embeddings", figures["float_map"]],
-                    ["class-id", figures["class_id_map"]],
-                    ["class centre", figures["class_centre_map"]],
+                    *control_rows(figures),
                     *[[f"FAISS {k.upper()}", v] for k, v in figures["baselines"].items()],
                     ["classifier's accuracy", figures["accuracy"]],
                     ["distinct codes", figures["distinct_codes"]],

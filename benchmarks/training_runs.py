@@ -70,6 +70,16 @@ def setting(*models: Model) -> dict[str, Any]:
     }
 
 
+def control_rows(figures: dict[str, Any]) -> list[list[Any]]:
+    """Return rows of a report: the codes, and what every report sets beside them."""
+    return [
+        ["DSQ, mAP", figures["map"]],
+        ["float embeddings", figures["float_map"]],
+        ["class-id", figures["class_id_map"]],
+        ["class centre", figures["class_centre_map"]],
+    ]
+
+
 def of_length(model: Model, data: Embedded, bits: int) -> Model:
     """Return the model, or its frozen network with codes of another length."""
     if bits == model.bits or model.encoder.target is None:

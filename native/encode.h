@@ -48,8 +48,9 @@ class EncodingTables {
                  std::size_t threads, const EncodingLevel& level = *encoding_levels().front());
 
   // codes[n, m] for each row x[n] alone: beam search over m = 0..M-1, then iterated conditional
-  // modes (ICM), at most `icm_rounds` rounds from each of the `icm_starts` best codes found. Costs are squared errors less ||x||^2, which is the
-  // same for all codes of a row. In this order of operations:
+  // modes (ICM), at most `icm_rounds` rounds from each of the `icm_starts` best codes found. Costs
+  // are squared errors less ||x||^2, which is the same for all codes of a row. In this order of
+  // operations:
   //
   //   a[m, c] = norm[m, c] - 2 * <x, C_m[c]>
   //

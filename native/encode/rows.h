@@ -313,7 +313,8 @@ inline std::size_t without_repeated(std::uint8_t* codes, std::size_t* unchanged,
 // ICM on each of the codes in w.former, all rows of the tile in step. A codeword chosen while the
 // others were as they are would be chosen again: a code is done when the others of the one that
 // changed last, or all, were visited in vain.
-inline void improve(const TablesView& t, const Workspace& w, std::size_t rows, const Effort& effort) {
+inline void improve(const TablesView& t, const Workspace& w, std::size_t rows,
+                    const Effort& effort) {
   bool active = true;
   for (std::size_t round = 0; round < effort.icm_rounds && active; ++round) {
     active = false;

@@ -269,6 +269,30 @@ class TestDisk:
         assert loaded.fingerprint == bare.fingerprint
         np.testing.assert_array_equal(loaded.encode(pictures), bare.encode(pictures))
 
+    def test_levelling_makes_another_model(self, digits_model, tmp_path, pictures):
+        encoder = digits_model.encoder
+        target = dataclasses.replace(encoder.target, levelling=0.7)
+        levelled = dataclasses.replace(digits_model, encoder=Encoder(encoder.codebooks, target))
+        assert levelled.fingerprint != digits_model.fingerprint
+        levelled.save(tmp_path)
+        loaded = Model.load(tmp_path)
+        assert loaded.fingerprint == levelled.fingerprint
+        assert loaded.encoder.target == target
+        assert read_description(tmp_path)["levelling"] == 0.7
+        assert "levelling" not in digits_model._description()
+
+    def test_a_model_from_before_icm_had_several_starts_keeps_its_fingerprint(
+        self, digits_model, tmp_path
+    ):
+        encoder = digits_model.encoder
+        former = dataclasses.replace(
+            digits_model, encoder=Encoder(encoder.codebooks, encoder.target, icm_starts=1)
+        )
+        former.save(tmp_path)
+        assert Model.load(tmp_path).encoder.icm_starts == 1
+        assert "icm_starts" not in read_description(tmp_path)
+        assert digits_model._description()["icm_starts"] > 1
+
     def test_saved_again_it_is_the_same_files(self, saved, tmp_path):
         Model.load(saved).save(tmp_path / "again")
         for name in FILES:
@@ -319,30 +343,6 @@ def edit_json(folder: Path, change: Callable[[dict], object]) -> None:
     values = json.loads(path.read_text())
     change(values)
     path.write_text(json.dumps(values))
-
-    def test_levelling_makes_another_model(self, digits_model, tmp_path, pictures):
-        encoder = digits_model.encoder
-        target = dataclasses.replace(encoder.target, levelling=0.7)
-        levelled = dataclasses.replace(digits_model, encoder=Encoder(encoder.codebooks, target))
-        assert levelled.fingerprint != digits_model.fingerprint
-        levelled.save(tmp_path)
-        loaded = Model.load(tmp_path)
-        assert loaded.fingerprint == levelled.fingerprint
-        assert loaded.encoder.target == target
-        assert read_description(tmp_path)["levelling"] == 0.7
-        assert "levelling" not in digits_model._description()
-
-    def test_a_model_from_before_icm_had_several_starts_keeps_its_fingerprint(
-        self, digits_model, tmp_path
-    ):
-        encoder = digits_model.encoder
-        former = dataclasses.replace(
-            digits_model, encoder=Encoder(encoder.codebooks, encoder.target, icm_starts=1)
-        )
-        former.save(tmp_path)
-        assert Model.load(tmp_path).encoder.icm_starts == 1
-        assert "icm_starts" not in read_description(tmp_path)
-        assert digits_model._description()["icm_starts"] > 1
 
 
 class TestDamage:

@@ -37,6 +37,7 @@ def test_more_bits_reconstruct_the_blended_target_better(digits_model, embedded)
         codebooks = requantize(digits_model, z, centre, bits).codebooks
         decoded = codebooks.decode(Encoder(codebooks).encode(u))
         errors.append(((u - decoded) ** 2).sum(axis=1).mean())
+    # The margin leaves classes so tight that a second byte has little to add.
     assert errors[0] > 1.2 * errors[1]
 
 

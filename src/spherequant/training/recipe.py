@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 _SMALL_SAMPLES = 40_000
 _SMALL_EPOCHS = 15
 _TIMM_EPOCHS = 20
-# The best on validation images (benchmarks/margin.py). A margin does what smoothed labels do: with
-# both, or with smoothed labels alone, codes were worse.
+# The best on validation images (benchmarks/margin.py), where mAP was lower with both, and with
+# smoothed labels alone.
 _MARGIN = 0.4
 _SMOOTHING = 0.1
 
