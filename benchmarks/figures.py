@@ -28,10 +28,11 @@ import drawing
 import grid_records
 import results
 import results_page
+from cifar10_full import EPOCHS, run_of
 from embeddings import RUNS, embedded, with_queries
 from multi_label import add_options as add_mosaic_options
 from multi_label import mosaics_folder, run_name
-from spherequant import Model, TrainConfig
+from spherequant import Model
 from spherequant.evaluation import CodeRanker, FloatRanker, Ranked, rank_baselines, rank_queries
 from spherequant.evaluation.baselines import learn_baseline
 from spherequant.evaluation.embeddings import embed_source
@@ -100,20 +101,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=DRAWINGS, default=list(DRAWINGS))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=0, help="0 for the default of the recipe")
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--queries", type=int, default=2_000, help="ranked, of all of them")
     parser.add_argument("--items", type=int, nargs="+", default=ITEMS, help="learned from")
     add_mosaic_options(parser.add_argument_group("the model of multi_label.py"))
     options = parser.parse_args()
     source = str(results.data_file("SPHEREQUANT_DATA", "cifar10.zip"))
-    config = TrainConfig(
-        bits=32, backbone="small", protocol="cifar10-full", seed=options.seed, epochs=options.epochs
-    )
-    folder = f"cifar10-full-{f'{options.epochs}-epochs-' if options.epochs else ''}{options.seed}"
-    run = Run(trained(f"{folder}/dsq-32", source, config), source, options.queries)
-    for name in options.only:
-        print(f"drawing {name}", flush=True)
-        DRAWINGS[name](run, options)
+    name, config = run_of(options.seed, options.epochs)
+    run = Run(trained(f"{name}/dsq-32", source, config), source, options.queries)
+    for drawn in options.only:
+        print(f"drawing {drawn}", flush=True)
+        DRAWINGS[drawn](run, options)
 
 
 def _record(

@@ -26,7 +26,7 @@ from training_runs import trained
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-METHODS = (
+OBJECTIVES = (
     "dsq",
     "softmax",
     "softmax-centre",
@@ -36,6 +36,9 @@ METHODS = (
     "no-norm",
     "no-discriminative",
 )
+# DSQ with sparse codebooks in the loop: method and budget.
+SPARSE = {"sdsq-s1": "S1", "sdsq-s2": "S2"}
+METHODS = (*OBJECTIVES, *SPARSE)
 BINARY = ("orthohash", "csq")
 SEEDS = (0, 1, 2)
 # FAISS learns on the embeddings of these. RaBitQ needs more than 64 bits.
@@ -96,7 +99,8 @@ class Wanted:
         under = TRAINED_UNDER.get(self.protocol, self.protocol)
         return TrainConfig(
             bits=self.bits,
-            objective=self.method,
+            objective="dsq" if self.method in SPARSE else self.method,
+            sparsity=SPARSE.get(self.method, "none"),
             backbone="small",
             protocol=under,
             epochs=setting.epochs[under],
@@ -116,7 +120,7 @@ def cells(setting: Setting) -> Iterator[Wanted]:
             yield Wanted("cifar10-54k", method, 32, seed)
     for method in BINARY:
         yield Wanted("cifar10-54k", method, 64, 0)
-    for method in METHODS:
+    for method in OBJECTIVES:
         for seed in setting.full_seeds:
             yield Wanted("cifar10-full", method, 32, seed)
     for method in ("dsq", "softmax"):

@@ -17,7 +17,7 @@ from typing import Any
 
 import results
 from embeddings import RUNS
-from grid import METHODS
+from grid import OBJECTIVES
 from spherequant import TrainConfig
 from spherequant.evaluation.validation import validate
 from spherequant.images import Limits, open_source
@@ -87,7 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--image-size", type=int, default=16)
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    parser.add_argument("--methods", nargs="+", choices=OBJECTIVES, default=OBJECTIVES)
     parser.add_argument("--minutes", type=float, default=0, help="begin no training after so long")
     options = parser.parse_args()
     source = str(results.data_file("SPHEREQUANT_DATA", "cifar10.zip"))

@@ -45,6 +45,8 @@ _FAISS = {
 OURS = Row("DSQ", "dsq")
 ROWS = (
     OURS,
+    Row("SDSQ, budget S1, trained together", "sdsq-s1"),
+    Row("SDSQ, budget S2, trained together", "sdsq-s2"),
     Row("the paper's objective as printed", "paper"),
     Row("DSQ without the discriminative term", "no-discriminative"),
     Row("DSQ without normalisation, Euclidean distance", "no-norm"),

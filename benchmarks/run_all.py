@@ -79,7 +79,6 @@ _PHOTO_RUN = "cifar10-54k-96px-28-epochs-seed-0/dsq-32"
 _UNSEEN_RUN = "unseen-classes-small-64px-12-epochs-seed-0/dsq-32"
 STEPS = (
     Step("cifar10_full", "", None, _CIFAR10),
-    Step("cifar10_full", "--epochs 18 --alone", None, _CIFAR10),
     Step("cifar10_54k", "--epochs 28", None, (*_CIFAR10, "weights:mobilenetv2_100.tf_in1k")),
     Step("grid", "", "--only cifar10-54k-dsq-32-0", _CIFAR10),
     Step("margin", "", "--epochs 1 --pairs 2", _CIFAR10),

@@ -26,11 +26,13 @@ def test_every_cell_has_a_column():
         assert (cell.protocol, cell.bits) in grid.PLACES
 
 
-def test_methods_differ_in_their_objective_only():
+def test_methods_differ_in_their_objective_or_budget_only():
     configs = [cell.config(REDUCED) for cell in cells(REDUCED) if cell.protocol == "cifar10-54k"]
-    assert {config.objective for config in configs} == set(grid.METHODS)
+    assert {config.objective for config in configs} == set(grid.OBJECTIVES)
+    assert {config.sparsity for config in configs} == {"none", *grid.SPARSE.values()}
+    varied = ("objective", "sparsity", "seed", "bits")
     rest = {
-        tuple((k, v) for k, v in c.to_dict().items() if k not in ("objective", "seed", "bits"))
+        tuple((k, v) for k, v in c.to_dict().items() if k not in varied)
         for c in configs
         if c.objective not in grid.RATES
     }

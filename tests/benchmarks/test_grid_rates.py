@@ -6,7 +6,7 @@ import grid
 from grid_rates import FACTORS, SEED, settings_of
 
 
-@pytest.mark.parametrize("method", grid.METHODS)
+@pytest.mark.parametrize("method", grid.OBJECTIVES)
 def test_rates_are_multiples_of_the_recipes(method):
     rates = {factor: settings_of(method, factor, 8, 16).learning_rate for factor in FACTORS}
     recipe = 0.06 * (237 / 512) ** 0.5  # 4,750 images make batches of 237
@@ -18,6 +18,6 @@ def test_the_seed_is_none_of_the_grids():
 
 
 def test_methods_differ_in_their_objective_only():
-    settings = [settings_of(method, 2.0, 8, 16).to_dict() for method in grid.METHODS]
-    assert {values.pop("objective") for values in settings} == set(grid.METHODS)
+    settings = [settings_of(method, 2.0, 8, 16).to_dict() for method in grid.OBJECTIVES]
+    assert {values.pop("objective") for values in settings} == set(grid.OBJECTIVES)
     assert all(values == settings[0] for values in settings)
