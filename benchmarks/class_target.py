@@ -17,6 +17,7 @@ from spherequant import Model
 from spherequant.evaluation import FloatRanker, Relevance, rank_queries
 from spherequant.evaluation.embeddings import embed_source
 from spherequant.images import make_split, open_source
+from training_runs import setting
 
 PULLS = (0, 1, 3, 5, 8)
 SHARPNESS = (0.5, 1, 2, 4)
@@ -68,6 +69,7 @@ def main() -> None:
                 "rows": rows,
             }
         ],
+        setting=setting(model),
     )
 
 

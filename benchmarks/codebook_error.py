@@ -16,6 +16,7 @@ the processor are those of work, with OMP_WAIT_POLICY=PASSIVE. Figures go to doc
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
 import json
 import re
@@ -29,7 +30,10 @@ import torch
 
 import held_out_vectors
 import results
+from embeddings import RUNS
+from spherequant import Model
 from spherequant.quantizer import Codebooks, Encoder, learn_codebooks, learning
+from training_runs import setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,7 +144,7 @@ def measure(
     """Learn and judge once, or read what an earlier run found.
 
     Args:
-        kind: of the vectors.
+        kind: of the vectors, and what tells them from others of their kind.
         vectors: themselves.
         what: bits, rows to learn from, method.
         options: the command line.
@@ -178,13 +182,13 @@ def variant(
     kind: str, vectors: Vectors, what: tuple[str, str, float], options: argparse.Namespace
 ) -> Learned | None:
     """`learn_codebooks` at 32 bits with another value of one of its settings."""
-    name, setting, value = what
+    name, changed, value = what
 
     def learn() -> Learned:
-        before = getattr(learning, setting)
-        setattr(learning, setting, value)
+        before = getattr(learning, changed)
+        setattr(learning, changed, value)
         learned = ours(_subset(vectors.training, options.variants), vectors.held_out, 32)
-        setattr(learning, setting, before)
+        setattr(learning, changed, before)
         return learned
 
     return _once(f"{kind}-32-{options.variants}-{name}", learn, options)
@@ -245,19 +249,22 @@ def main() -> None:
     tables, cuts = [], {}
     for kind in options.vectors:
         vectors = held_out_vectors.of_kind(kind, options.features, options.run)
+        named = f"{kind}-{hashlib.sha256(vectors.training.tobytes()).hexdigest()[:8]}"
+        made_by = setting(Model.load(RUNS / options.run)) if kind == "supervised" else None
         for bits, rows in itertools.product(options.bits, options.rows):
             found = {
-                method: measure(kind, vectors, (bits, rows, method), options)
+                method: measure(named, vectors, (bits, rows, method), options)
                 for method in options.methods
             }
             if any(found.values()):
-                tables.append(table(TITLES[kind], bits, rows, found))
+                tables.append({**table(TITLES[kind], bits, rows, found), "setting": made_by})
             own = found.get(OURS)
             if own is not None:
                 cuts[TITLES[kind], bits] = own.cut
         if options.variants:
-            others = {one[0]: variant(kind, vectors, one, options) for one in VARIANTS}
-            tables.append(table(f"{TITLES[kind]}: other settings", 32, options.variants, others))
+            others = {one[0]: variant(named, vectors, one, options) for one in VARIANTS}
+            compared = table(f"{TITLES[kind]}: other settings", 32, options.variants, others)
+            tables.append({**compared, "setting": made_by})
     if cuts:
         tables.append(cut_table(cuts))
     results.record(

@@ -26,6 +26,8 @@ from training_runs import trained
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from spherequant import Model
+
 OBJECTIVES = (
     "dsq",
     "softmax",
@@ -131,11 +133,21 @@ def cells(setting: Setting) -> Iterator[Wanted]:
     yield Wanted("cifar10-54k", "dsq", 64, 0)
 
 
-def run(cell: Wanted, setting: Setting, source: str) -> grid_records.Cell:
-    """Train, or take the network that another cell trained, and evaluate."""
+def network(cell: Wanted, setting: Setting, source: str) -> Model:
+    """Train, or take the network that another cell or script trained."""
     config = cell.config(setting)
     shared = f"{config.protocol}-{cell.method}-{cell.bits}-{cell.seed}"
-    model = trained(f"grid-{setting.name}/{shared}", source, config)
+    return trained(f"grid-{setting.name}/{shared}", source, config)
+
+
+def chosen_setting() -> Setting:
+    """Return the setting that the environment asks for."""
+    return FULL if os.environ.get("FULL") == "1" else REDUCED
+
+
+def run(cell: Wanted, setting: Setting, source: str) -> grid_records.Cell:
+    """Train where that is left to do, and evaluate."""
+    model = network(cell, setting, source)
     begun = time.perf_counter()
     report = evaluate(model, source, cell.protocol, list(cell.baselines()), examples=0)
     if report.warnings:
@@ -146,7 +158,7 @@ def run(cell: Wanted, setting: Setting, source: str) -> grid_records.Cell:
         bits=cell.bits,
         seed=cell.seed,
         settings=cell.settings(setting),
-        trained_under=config.protocol,
+        trained_under=model.config.protocol,
         epochs=model.config.epochs,
         image_size=model.config.image_size,
         images=model.summary["images"],
@@ -185,7 +197,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="cells whose name holds this")
     parser.add_argument("--list", action="store_true", help="say which cells are missing")
     options = parser.parse_args()
-    setting = FULL if os.environ.get("FULL") == "1" else REDUCED
+    setting = chosen_setting()
     folder = results.DOCS / "results" / "grid" / setting.name
     begun = time.monotonic()
     recorded = {cell.name: cell for cell in grid_records.load(folder)}

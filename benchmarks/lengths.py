@@ -21,7 +21,7 @@ from spherequant import Model
 from spherequant.evaluation import paired_bootstrap
 from spherequant.quantizer import Encoder
 from spherequant.training.requantize import requantize
-from training_runs import rank_with
+from training_runs import rank_with, setting
 
 if TYPE_CHECKING:
     from spherequant.evaluation.embeddings import Collection
@@ -67,6 +67,7 @@ def main() -> None:
         f"{len(data.queries)} queries against {len(data.database)}, mAP@all, one seed. Differences "
         "with their 95 % interval, paired over queries.",
         tables,
+        setting=setting(model),
     )
 
 

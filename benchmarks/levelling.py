@@ -23,7 +23,7 @@ from spherequant.evaluation import paired_bootstrap, rank_baselines
 from spherequant.quantizer import Encoder
 from spherequant.training.randomness import key_hashes, shuffled
 from spherequant.training.requantize import requantize
-from training_runs import rank_class_centres, rank_codes, rank_floats
+from training_runs import rank_class_centres, rank_codes, rank_floats, setting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,6 +105,7 @@ def main() -> None:
                 ],
             },
         ],
+        setting=setting(model),
     )
 
 

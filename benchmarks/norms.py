@@ -31,6 +31,7 @@ from spherequant import Model
 from spherequant.evaluation import paired_bootstrap
 from spherequant.evaluation.metrics import average_precision
 from spherequant.quantizer import Codebooks, CodebookSums, Encoder, learn_codebooks, normalise_rows
+from training_runs import setting
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -224,13 +225,22 @@ def main() -> None:
         *[f"{{}}, {name}" for name in SCORES], "cosine less inner product",
     ]  # fmt: skip
     tables = []
-    for caption, figure, made in (
-        (f"Embeddings of `{options.run}`, its own codebooks", "mAP", trained_network),
-        (f"Frozen features, {options.bits} bits", "recall@10", frozen_features),
+    for caption, figure, made, made_by in (
+        (
+            f"Embeddings of `{options.run}`, its own codebooks",
+            "mAP",
+            trained_network,
+            setting(Model.load(RUNS / options.run)),
+        ),
+        (f"Frozen features, {options.bits} bits", "recall@10", frozen_features, None),
     ):
-        rows = made(options)
         tables.append(
-            {"caption": caption, "columns": [c.format(figure) for c in columns], "rows": rows}
+            {
+                "caption": caption,
+                "columns": [c.format(figure) for c in columns],
+                "rows": made(options),
+                "setting": made_by,
+            }
         )
     results.record(
         "norms",
