@@ -17,10 +17,10 @@ from spherequant import Model
 from spherequant.evaluation import FloatRanker, Relevance, rank_queries
 from spherequant.evaluation.embeddings import embed_source
 from spherequant.images import make_split, open_source
+from spherequant.training.sharpness import SHARPNESSES
 from training_runs import setting
 
 PULLS = (0, 1, 3, 5, 8)
-SHARPNESS = (0.5, 1, 2, 4)
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
     logits_NC = z_ND @ target.weight_CD.T + target.bias_C
     hard_ND = target.centres_CD[logits_NC.argmax(axis=1)]
     points = {"centre of the best class": hard_ND}
-    for sharpness in SHARPNESS:
+    for sharpness in SHARPNESSES:
         mass_NC = np.exp(sharpness * (logits_NC - logits_NC.max(axis=1, keepdims=True)))
         expected_ND = (mass_NC / mass_NC.sum(axis=1, keepdims=True)) @ target.centres_CD
         points[f"expected centre, logits times {sharpness:g}"] = expected_ND

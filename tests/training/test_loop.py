@@ -15,7 +15,8 @@ from spherequant.embedding.small import Small
 from spherequant.errors import FormatError, SpherequantError
 from spherequant.quantizer import Encoder
 from spherequant.quantizer.signs import pack_signs, sign_codebooks
-from spherequant.training import TrainConfig, TrainEvent
+from spherequant.quantizer.target import SHARPNESS
+from spherequant.training import TrainConfig, TrainEvent, loop
 from spherequant.training.binary_terms import class_targets
 from spherequant.training.checkpoint import load_checkpoint, save_checkpoint
 from spherequant.training.learner import Learner
@@ -80,6 +81,7 @@ def make(
     images: TrainingImages = IMAGES,
     report: Report = ignore,
     path: Path | None = None,
+    held_out: TrainingImages | None = None,
 ) -> Trainer:
     """Make a trainer of a narrow network with dropout: it draws from torch's own generator."""
     torch.manual_seed(config.seed)
@@ -97,7 +99,7 @@ def make(
         raw=config.objective == "csq",
     )
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
-    return Trainer(learner, PRE, images, config, fabric, report, path)
+    return Trainer(learner, PRE, images, config, fabric, report, path, held_out)
 
 
 def everything(trainer: Trainer, encoder: Encoder) -> dict[str, np.ndarray]:
@@ -302,6 +304,62 @@ class TestResult:
         assert min(sizes) >= 2
         assert max(sizes) <= max(batch, 3)
         trainer.run()
+
+
+class TestSharpness:
+    @pytest.fixture
+    def asked(self, monkeypatch):
+        """What the choice is asked with; it falls on .35."""
+        calls = []
+
+        def choose(target, trained, held_out, *, euclidean):
+            calls.append((target, trained, held_out, euclidean))
+            return 0.35
+
+        monkeypatch.setattr(loop, "choose_sharpness", choose)
+        return calls
+
+    @pytest.mark.parametrize("config", [CONFIG, NO_NORM], ids=["dsq", "no-norm"])
+    def test_it_is_chosen_by_held_out_images(self, asked, config):
+        held_out = training_images(50)
+        trainer = make(config, held_out=held_out)
+        encoder = trainer.run()
+        ((target, trained, judged, euclidean),) = asked
+        assert (target.sharpness, encoder.target.sharpness) == (SHARPNESS, 0.35)
+        assert euclidean == (config is NO_NORM)
+        z_ND, own_ND = (
+            embed_batches(
+                trainer.learner.eval().network,
+                PRE,
+                images.pixels,
+                batch=config.batch_size,
+                mirror=True,
+            )
+            for images in (held_out, IMAGES)
+        )
+        np.testing.assert_array_equal(judged.z_ND, z_ND)
+        np.testing.assert_array_equal(judged.labels_NC, held_out.labels)
+        order = np.lexsort(trained.z_ND.T), np.lexsort(own_ND.T)
+        np.testing.assert_array_equal(trained.z_ND[order[0]], own_ND[order[1]])
+        np.testing.assert_array_equal(trained.labels_NC[order[0]], IMAGES.labels[order[1]])
+        u_ND = encoder.target.target(own_ND)
+        decoded_ND = encoder.codebooks.decode(Encoder(encoder.codebooks).encode(u_ND))
+        assert ((u_ND - decoded_ND) ** 2).sum(axis=1).mean() < 1e-4
+
+    @pytest.mark.parametrize(
+        ("config", "several", "held_out"),
+        [
+            (CONFIG, False, None),
+            (CONFIG, True, training_images(50, several=True)),
+            (dataclasses.replace(CONFIG, encode_toward_class=False), False, IMAGES),
+        ],
+        ids=["none held out", "several labels", "no classes in codes"],
+    )
+    def test_probabilities_are_as_they_are_elsewhere(self, asked, config, several, held_out):
+        config = dataclasses.replace(config, epochs=1)
+        trainer = make(config, training_images(several=several), held_out=held_out)
+        assert trainer.run().target.sharpness == SHARPNESS
+        assert not asked
 
 
 class TestSeeds:

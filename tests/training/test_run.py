@@ -24,7 +24,7 @@ from spherequant.errors import (
     SpherequantError,
 )
 from spherequant.images import make_split, open_source
-from spherequant.training import Model, TrainConfig, TrainEvent, train
+from spherequant.training import Model, TrainConfig, TrainEvent, loop, train
 from spherequant.training import run as run_module
 from spherequant.training.model import item_hashes
 
@@ -96,6 +96,25 @@ class TestSupervised:
         np.testing.assert_array_equal(few_model.trained_on(source.items), trained)
         assert not trained[split.queries].any()
         assert not trained[split.validation].any()
+
+    def test_validation_images_choose_the_sharpness(self, few, monkeypatch):
+        asked = []
+
+        def choose(target, trained, held_out, *, euclidean):
+            asked.append(held_out)
+            return 0.35
+
+        monkeypatch.setattr(loop, "choose_sharpness", choose)
+        many = [(f"{key}-{copy}", image, label) for key, image, label in few for copy in range(4)]
+        _, split = split_of(many)
+        model = train(many, TINY)
+        assert model.encoder.target.sharpness == 0.35
+        (held_out,) = asked
+        pictures = [many[i] for i in split.validation]
+        z_ND = model.embed([image for _, image, _ in pictures])
+        order = np.lexsort(held_out.z_ND.T), np.lexsort(z_ND.T)
+        np.testing.assert_allclose(held_out.z_ND[order[0]], z_ND[order[1]], atol=1e-4)
+        assert held_out.labels_NC.sum() == len(split.validation)
 
     def test_the_same_seed_gives_the_same_model(self, few, few_model):
         again = train(few, TINY)

@@ -19,9 +19,8 @@ from spherequant.quantizer.vectors import (
 
 # A label is predicted when its probability exceeds half of the best label's.
 _LOG_HALF = np.float32(math.log(0.5))
-# Label smoothing and a small scale on the sphere train timid probabilities. Twice the logits
-# sharpen them; benchmarks/class_target.py compares other factors, and the best class alone.
-SHARPNESS = 2.0
+# Of probabilities as they are. Training finds a better one by images that it holds back.
+SHARPNESS = 1.0
 # Probabilities are rounded to this step: the last bit of a processor's own exponential then rarely
 # reaches a code, and a flat prediction over thousands of classes keeps its mass.
 _STEPS = np.float32(1 << 20)

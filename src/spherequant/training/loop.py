@@ -20,12 +20,14 @@ from spherequant.errors import FormatError, SpherequantError
 from spherequant.quantizer import ClassTarget, Encoder
 from spherequant.quantizer.learning import DEFAULT_ITERATIONS, learn_codebooks
 from spherequant.quantizer.signs import sign_codebooks
+from spherequant.quantizer.target import SHARPNESS
 from spherequant.training import augment, checkpoint, losses
 from spherequant.training.binary_terms import BinaryTerms
 from spherequant.training.centres import CentreSums, centres_of
 from spherequant.training.config import N_CODEWORDS
 from spherequant.training.learner import Learner, make_average, make_optimizer, rate_factor
 from spherequant.training.randomness import key_hashes, seed_for, shuffled, uniform
+from spherequant.training.sharpness import MOST_SEARCHED, LabelledVectors, choose_sharpness
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,6 +94,8 @@ class Trainer:
         report: called after each step and stage.
         checkpoint_path: where the state is kept after each epoch, until the caller has saved what
             it led to and removes it; None for nowhere.
+        held_out: images that are not trained on, for what cannot be learned from those that are;
+            None where there are none.
     """
 
     def __init__(
@@ -103,7 +107,9 @@ class Trainer:
         fabric: Fabric,
         report: Report,
         checkpoint_path: Path | None = None,
+        held_out: TrainingImages | None = None,
     ) -> None:
+        self.held_out, self.sharpness = held_out, SHARPNESS
         self.config, self.images, self.preprocessing = config, images, preprocessing
         self.fabric, self.report, self.checkpoint_path = fabric, report, checkpoint_path
         self.learner = learner.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack the pair
@@ -248,7 +254,7 @@ class Trainer:
                 images, in float32.
         """
         self._say("quantize")
-        z_ND = self._embed_clean(last=last)
+        z_ND = self._embed_clean(self.images.pixels, last=last)
         normalised = self.config.normalised
         sums = CentreSums(self._labels.shape[1], z_ND.shape[1], normalised=normalised)
         labels = torch.from_numpy(self.images.labels)
@@ -259,6 +265,7 @@ class Trainer:
             return sign_codebooks(self.config.bits, unit=True)
         if last and self.config.encode_toward_class:
             # What the encoder will encode: no given label, and shorter where the network is unsure.
+            self.sharpness = self._choose_sharpness(self._class_target(centres), z_ND)
             u_ND = self._class_target(centres).target(z_ND)
         else:
             u_ND = self._target(z_ND, centres)
@@ -283,13 +290,13 @@ class Trainer:
         pull = self.config.pull
         return np.asarray((z_ND + pull * phi_ND) / (1 + pull), np.float32)
 
-    def _embed_clean(self, *, last: bool) -> np.ndarray:
+    def _embed_clean(self, pixels_BSS3: np.ndarray, *, last: bool) -> np.ndarray:
         self.learner.eval()
         quick = self.config.precision == "bfloat16" and not last
         z_ND = embed_batches(
             self.learner.network,
             self.preprocessing,
-            self.images.pixels,
+            pixels_BSS3,
             batch=self.config.batch_size,
             mirror=self.config.mirror and last,
             autocast=torch.bfloat16 if quick else None,
@@ -302,6 +309,19 @@ class Trainer:
             )
         return z_ND
 
+    def _choose_sharpness(self, target: ClassTarget, z_ND: np.ndarray) -> float:
+        if self.held_out is None or target.multi_label:  # several labels: no probabilities
+            return self.sharpness
+        sample = shuffled(self._hashes, self.config.seed)[:MOST_SEARCHED]
+        return choose_sharpness(
+            target,
+            LabelledVectors(z_ND[sample], self.images.labels[sample]),
+            LabelledVectors(
+                self._embed_clean(self.held_out.pixels, last=True), self.held_out.labels
+            ),
+            euclidean=not self.config.normalised,
+        )
+
     def _class_target(self, centres: torch.Tensor) -> ClassTarget:
         return ClassTarget(
             self.learner.weight.detach().cpu().numpy(),
@@ -309,6 +329,7 @@ class Trainer:
             centres.cpu().numpy(),
             pull=self.config.pull if self.config.encode_toward_class else 0.0,
             multi_label=bool((self.images.labels.sum(axis=1) > 1).any()),
+            sharpness=self.sharpness,
             levelling=self.config.levelling,
         )
 

@@ -27,6 +27,7 @@ from spherequant.training.loop import Report, Trainer, TrainEvent, TrainingImage
 from spherequant.training.model import Model, item_hashes
 from spherequant.training.randomness import key_hashes, seed_for, shuffled
 from spherequant.training.recipe import choose_backbone, resolve
+from spherequant.training.sharpness import MOST_ASKING
 from spherequant.training.tensorboard import log_to
 from spherequant.training.unsupervised import (
     LEARNING_SAMPLE,
@@ -121,7 +122,8 @@ def train(
                 f"least two are needed{first}"
             )
         if labelled:
-            model = _train_supervised(cache, classes, setup, checkpoint, tell)
+            held_out = _held_out(opened, split, setup, limits, stack)
+            model = _train_supervised(cache, held_out, classes, setup, checkpoint, tell)
         else:
             model = _train_unsupervised(cache, setup, tell)
         model.summary.update(
@@ -240,16 +242,32 @@ def _decode(
     return PixelCache.fill(source, items, setup.preprocessing.prepare, limits=limits, progress=tell)
 
 
+def _held_out(
+    source: Source, split: Split, setup: _Setup, limits: Limits, stack: ExitStack
+) -> PixelCache | None:
+    """Decode validation images, where their classes are to be predicted."""
+    items = [source.items[i] for i in split.validation]
+    if not setup.config.encode_toward_class or not items:
+        return None
+    chosen = shuffled(key_hashes(item.key for item in items), split.split_seed)[:MOST_ASKING]
+    asking = [items[i] for i in np.sort(chosen)]
+    cache = stack.enter_context(
+        PixelCache.fill(source, asking, setup.preprocessing.prepare, limits=limits)
+    )
+    return cache if cache.items else None
+
+
 def _train_supervised(
     cache: PixelCache,
+    held_out: PixelCache | None,
     classes: tuple[str, ...],
     setup: _Setup,
     checkpoint: Path | None,
     report: Report,
 ) -> Model:
     config = setup.config
-    labels = _label_matrix(cache.items, classes)
-    images = TrainingImages(cache.pixels, labels, [item.key for item in cache.items])
+    images = _with_labels(cache, classes)
+    labels = images.labels
     if isinstance(setup.network.backbone, Small):
         sample = np.sort(shuffled(key_hashes(images.keys), config.seed)[:_WHITENED_IMAGES])
         pixels = torch.from_numpy(np.array(cache.pixels[sample]))
@@ -267,7 +285,14 @@ def _train_supervised(
         raw=config.objective == "csq",
     )
     trainer = Trainer(
-        learner, setup.preprocessing, images, config, setup.fabric, report, checkpoint
+        learner,
+        setup.preprocessing,
+        images,
+        config,
+        setup.fabric,
+        report,
+        checkpoint,
+        None if held_out is None else _with_labels(held_out, classes),
     )
     encoder = trainer.run()
     multi_label = encoder.target is not None and encoder.target.multi_label
@@ -324,7 +349,12 @@ def _model(
     )
 
 
-def _label_matrix(items: Sequence[Item], classes: tuple[str, ...]) -> np.ndarray:
+def _with_labels(cache: PixelCache, classes: Sequence[str]) -> TrainingImages:
+    labels = _label_matrix(cache.items, classes)
+    return TrainingImages(cache.pixels, labels, [item.key for item in cache.items])
+
+
+def _label_matrix(items: Sequence[Item], classes: Sequence[str]) -> np.ndarray:
     """Return which image has which label: bool [N, C]."""
     column = {name: position for position, name in enumerate(classes)}
     labels = np.zeros((len(items), len(classes)), bool)

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import astuple
+
+import numpy as np
+import pytest
+
+from spherequant.evaluation.metrics import average_precision
+from spherequant.quantizer import ClassTarget, normalise_rows
+from spherequant.quantizer.target import SHARPNESS
+from spherequant.training.sharpness import (
+    LEAST_ASKING,
+    SHARPNESSES,
+    LabelledVectors,
+    _average_precision,
+    choose_sharpness,
+)
+
+C, D = 5, 8
+
+
+def blobs(seed: int, count: int, noise: float) -> LabelledVectors:
+    """Embeddings around the first axes, a class to each."""
+    rng = np.random.default_rng(seed)
+    labels_NC = np.eye(C, dtype=bool)[rng.integers(0, C, count)]
+    z_ND = labels_NC @ np.eye(C, D) + noise * rng.normal(size=(count, D))
+    return LabelledVectors(normalise_rows(z_ND.astype(np.float32)), labels_NC)
+
+
+def target(scale: float) -> ClassTarget:
+    centres_CD = np.eye(C, D, dtype=np.float32)
+    bias_C = np.zeros(C, np.float32)
+    return ClassTarget(scale * centres_CD, bias_C, centres_CD, pull=5.0, multi_label=False)
+
+
+TRAINED, HELD_OUT = blobs(0, 300, 0.1), blobs(1, 200, 0.5)
+
+
+def test_average_precision_is_that_of_the_reports():
+    rng = np.random.default_rng(0)
+    scores_QN, relevant_QN = rng.normal(size=(20, 50)), rng.random((20, 50)) < 0.2
+    relevant_QN[:3] = False
+    expected_Q = average_precision(scores_QN, relevant_QN)
+    np.testing.assert_allclose(_average_precision(scores_QN, relevant_QN), expected_Q)
+
+
+@pytest.mark.parametrize(("euclidean", "scale"), [(False, 12.0), (True, 6.0)])
+def test_the_choice_undoes_the_scale_of_the_logits(euclidean, scale):
+    once, twice = (
+        choose_sharpness(target(by * scale), TRAINED, HELD_OUT, euclidean=euclidean)
+        for by in (1, 2)
+    )
+    assert twice == once / 2
+    assert SHARPNESSES[0] < twice < once < SHARPNESS
+
+
+def test_the_choice_finds_held_out_images_best():
+    """By hand, each sharpness: trained images, then the other held-out ones."""
+    scores = []
+    for sharpness in SHARPNESSES:
+        tried = dataclasses.replace(target(12.0), sharpness=sharpness)
+        both = []
+        for searched in (TRAINED, HELD_OUT):
+            u_ND = tried.target(searched.z_ND)
+            ap = []
+            for q, z_D in enumerate(HELD_OUT.z_ND):
+                others = np.arange(len(u_ND)) != q if searched is HELD_OUT else slice(None)
+                relevant_N = searched.labels_NC[others] @ HELD_OUT.labels_NC[q]
+                ap.append(average_precision((u_ND[others] @ z_D)[None], relevant_N[None])[0])
+            both.append(np.mean(ap))
+        scores.append(sum(both))
+    chosen = choose_sharpness(target(12.0), TRAINED, HELD_OUT)
+    assert scores[SHARPNESSES.index(chosen)] == pytest.approx(max(scores), abs=1e-6)
+    assert max(scores) - min(scores) > 1e-3
+
+
+def test_few_images_and_nothing_to_gain_choose_nothing():
+    assert choose_sharpness(target(2.0), TRAINED, HELD_OUT) > SHARPNESS
+    few = LabelledVectors(*(part[: LEAST_ASKING - 1] for part in astuple(HELD_OUT)))
+    assert choose_sharpness(target(2.0), TRAINED, few) == SHARPNESS
+    easy = blobs(2, 200, 0.01)
+    assert choose_sharpness(target(2.0), TRAINED, easy) == SHARPNESS
