@@ -249,7 +249,8 @@ def main() -> None:
     tables, cuts = [], {}
     for kind in options.vectors:
         vectors = held_out_vectors.of_kind(kind, options.features, options.run)
-        named = f"{kind}-{hashlib.sha256(vectors.training.tobytes()).hexdigest()[:8]}"
+        digest = hashlib.sha256(vectors.training.tobytes() + vectors.held_out.tobytes())
+        named = f"{kind}-{digest.hexdigest()[:8]}"
         made_by = setting(Model.load(RUNS / options.run)) if kind == "supervised" else None
         for bits, rows in itertools.product(options.bits, options.rows):
             found = {

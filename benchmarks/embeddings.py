@@ -64,7 +64,7 @@ def embedded(model: Model, source_path: str) -> Embedded:
         vectors_ND,
         split,
         collection(items, vectors_ND, asked, split.database, split.training),
-        _training_labels(items, split, model),
+        label_matrix(items, split.training, model),
         time.perf_counter() - begun,
     )
 
@@ -117,9 +117,10 @@ def _vectors(model: Model, source: Source) -> np.ndarray:
     return made.vectors
 
 
-def _training_labels(items: list[Item], split: Split, model: Model) -> np.ndarray:
+def label_matrix(items: list[Item], positions: np.ndarray, model: Model) -> np.ndarray:
+    """Return which of some images has which of the model's classes: bool [N, C]."""
     column = {label: position for position, label in enumerate(model.classes)}
-    labels = np.zeros((len(split.training), len(model.classes)), bool)
-    for row, position in enumerate(split.training):
+    labels = np.zeros((len(positions), len(model.classes)), bool)
+    for row, position in enumerate(positions):
         labels[row, [column[label] for label in items[position].labels]] = True
     return labels

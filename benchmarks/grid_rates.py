@@ -17,34 +17,30 @@ from typing import Any
 
 import results
 from embeddings import RUNS
-from grid import OBJECTIVES
+from grid import OBJECTIVES, rate
 from spherequant import TrainConfig
 from spherequant.evaluation.validation import validate
 from spherequant.images import Limits, open_source
-from spherequant.training.recipe import choose_backbone, resolve
 from training_runs import trained
 
-FACTORS = (1.0, 2.0, 0.5, 4.0)
+PROTOCOL = "cifar10-54k"
+FACTORS = (1.0, 2.0, 0.5, 4.0, 8.0)
 SEED = 7
 NAME = "grid-rates"
 
 
 def settings_of(method: str, factor: float, epochs: int, image_size: int) -> TrainConfig:
     """What one training of the search is asked for."""
-    config = TrainConfig(
+    return TrainConfig(
         bits=32,
         objective=method,
         backbone="small",
         image_size=image_size,
         mirror=False,
-        protocol="cifar10-54k",
+        protocol=PROTOCOL,
         epochs=epochs,
+        learning_rate=rate(PROTOCOL, factor),
         seed=SEED,
-    )
-    chosen = choose_backbone(config, labelled=True, typical_side=32)
-    recipe = resolve(chosen, images=4_750, labelled=True, bf16_pays=False)
-    return TrainConfig.from_dict(
-        {**config.to_dict(), "learning_rate": round(factor * recipe.learning_rate, 6)}
     )
 
 

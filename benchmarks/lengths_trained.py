@@ -3,8 +3,8 @@
     SPHEREQUANT_DATA=... python benchmarks/lengths_trained.py
 
 Trains `small` under cifar10-54k at 64 bits and at each shorter length, with each seed, as grid.py
-does; networks that it has trained are taken. The first bytes of the one are then compared with the
-codes of the others, query by query.
+does; networks that it has trained are taken. The first codebooks of the one, with which images are
+encoded anew, are then compared with the codes of the others, query by query.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ def main() -> None:
     parser.add_argument("--bits", type=int, nargs="+", default=BITS)
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     options = parser.parse_args()
-    epochs = chosen_setting()
+    amount = chosen_setting()
     source = str(results.data_file("SPHEREQUANT_DATA", "cifar10.zip"))
-    longest = [_trained(LONGEST, seed, epochs, source) for seed in options.seeds]
+    longest = [_trained(LONGEST, seed, amount, source) for seed in options.seeds]
     collections = [embedded(model, source).collection for model in longest]
     rows: list[list[object]] = []
     for bits in options.bits:
-        learned = np.stack([_learned(bits, seed, epochs, source) for seed in options.seeds])
+        learned = np.stack([_learned(bits, seed, amount, source) for seed in options.seeds])
         shortened = np.stack(
             [
                 rank_codes(model.shortened(bits), collection).ap
@@ -60,7 +60,7 @@ def main() -> None:
         )
         print(*rows[-1], file=sys.stderr, flush=True)
     results.record(
-        "lengths-trained",
+        f"lengths-trained-{amount.name}",
         "One training for all lengths against a training for each",
         f"`small` from scratch under `{PROTOCOL}`, trained at {LONGEST} bits and at each length; "
         f"1,000 queries against 54,000, mAP@all, the mean over the seeds. Differences of the AP of "
@@ -71,7 +71,7 @@ def main() -> None:
                 "columns": [
                     "bits",
                     "trained at this length",
-                    f"first bytes of the training at {LONGEST}",
+                    f"first codebooks of the training at {LONGEST}",
                     "difference",
                     f"within {MARGIN}",
                 ],
@@ -82,13 +82,13 @@ def main() -> None:
     )
 
 
-def _trained(bits: int, seed: int, epochs: Setting, source: str) -> Model:
-    return network(Wanted(PROTOCOL, "dsq", bits, seed), epochs, source)
+def _trained(bits: int, seed: int, amount: Setting, source: str) -> Model:
+    return network(Wanted(PROTOCOL, "dsq", bits, seed), amount, source)
 
 
-def _learned(bits: int, seed: int, epochs: Setting, source: str) -> np.ndarray:
+def _learned(bits: int, seed: int, amount: Setting, source: str) -> np.ndarray:
     """AP of each query under the training at this length: float64 [Q]."""
-    model = _trained(bits, seed, epochs, source)
+    model = _trained(bits, seed, amount, source)
     return rank_codes(model, embedded(model, source).collection).ap
 
 

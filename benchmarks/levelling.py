@@ -2,7 +2,8 @@
 
     SPHEREQUANT_DATA=... python benchmarks/levelling.py results/unseen-classes-.../dsq-32
 
-Learns codes of each levelling from the training images, and ranks them twice. To choose: validation
+Learns codes of each levelling from the training images, with the sharpness that validation images
+find for it, as a training does, and ranks them twice. To choose: validation
 images and database images of unseen classes ask the rest of the database. To report: the queries of
 the protocol, beside the class centre and FAISS's quantizers of the same embeddings.
 """
@@ -17,12 +18,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import results
-from embeddings import Embedded, collection, embedded
+from embeddings import Embedded, collection, embedded, label_matrix
 from spherequant import Model
 from spherequant.evaluation import paired_bootstrap, rank_baselines
 from spherequant.quantizer import Encoder
 from spherequant.training.randomness import key_hashes, shuffled
 from spherequant.training.requantize import requantize
+from spherequant.training.sharpness import MOST_SEARCHED, LabelledVectors, choose_sharpness
 from training_runs import rank_class_centres, rank_codes, rank_floats, setting
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def main() -> None:
     data = embedded(model, path)
     reported, chosen, split = data.collection, _to_choose(data), data.split
     rankings: dict[str, list[np.ndarray]] = {}  # AP of the reported and of the choosing queries
-    for name, one in _variants(model, target):
+    for name, one in _variants(model, target, data):
         coded = requantize(one, reported.training, None, model.bits)
         rankings[name] = [rank_codes(coded, both).ap for both in (reported, chosen)]
         print(name, *(ap.mean() for ap in rankings[name]), file=sys.stderr, flush=True)
@@ -109,11 +111,20 @@ def main() -> None:
     )
 
 
-def _variants(model: Model, target: ClassTarget) -> Iterator[tuple[str, Model]]:
+def _variants(model: Model, target: ClassTarget, data: Embedded) -> Iterator[tuple[str, Model]]:
     """Yield the model with each target in turn, by name."""
+    sample = np.random.default_rng(0).permutation(len(data.labels_TC))[:MOST_SEARCHED]
+    trained = LabelledVectors(data.collection.training[sample], data.labels_TC[sample])
+    validation = data.split.validation
+    held_out = LabelledVectors(
+        data.vectors_ND[validation], label_matrix(data.items, validation, model)
+    )
     for levelling in LEVELLINGS:
-        levelled = Encoder(model.codebooks, dataclasses.replace(target, levelling=levelling))
-        yield f"DSQ, levelling {levelling:g}", dataclasses.replace(model, encoder=levelled)
+        levelled = dataclasses.replace(target, levelling=levelling)
+        sharpness = choose_sharpness(levelled, trained, held_out)
+        encoder = Encoder(model.codebooks, dataclasses.replace(levelled, sharpness=sharpness))
+        print(f"levelling {levelling:g}: sharpness {sharpness:g}", file=sys.stderr)
+        yield f"DSQ, levelling {levelling:g}", dataclasses.replace(model, encoder=encoder)
     yield PLAIN, dataclasses.replace(model, encoder=Encoder(model.codebooks))
 
 

@@ -31,7 +31,9 @@ items, divided by the relevant items found: see [protocols](protocols.md). No fi
 claimed.
 
 The softmax term has a margin of .4 by default since 22 November 2026 ([why](#margin-cifar10-full)).
-Networks beside which no margin stands were trained without one, with labels smoothed by .1.
+Networks beside which no margin stands were trained without one, with labels smoothed by .1. Since
+the same day each training finds by validation images how sure its predictions are, which codes
+follow ([sharpness](protocols.md#controls)); where none stands beside a table, it was 2 for all.
 
 Every figure was recorded by the script of `benchmarks/` that its section names
 ([what each measures and needs](../benchmarks/README.md)); `make results` runs them. A cell that was
@@ -367,6 +369,8 @@ def _setting(setting: Mapping[str, Any] | None) -> str:
         words.append(f"{side} px")
     if margin := setting.get("margin"):
         words.append(f"margin {margin:g}")
+    if sharpness := setting.get("sharpness"):
+        words.append(f"sharpness {', '.join(f'{value:g}' for value in sharpness)}")
     seeds = [str(seed) for seed in setting.get("seeds", [])]
     if seeds:
         words.append(f"seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}")

@@ -66,6 +66,9 @@ def setting(*models: Model) -> dict[str, Any]:
         "image_size": config.image_size,
         # Models from before there was a margin do not tell of one.
         "margin": max(config.softmax_margin, 0.0),
+        "sharpness": sorted(
+            {model.encoder.target.sharpness for model in models if model.encoder.target}
+        ),
         "seeds": [model.config.seed for model in models],
     }
 

@@ -6,7 +6,8 @@ import logging
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,12 +25,10 @@ from spherequant.errors import (
     SpherequantError,
 )
 from spherequant.images import make_split, open_source
+from spherequant.quantizer.target import SHARPNESS
 from spherequant.training import Model, TrainConfig, TrainEvent, loop, train
 from spherequant.training import run as run_module
 from spherequant.training.model import item_hashes
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 # A second of one core: what does not look at quality.
 TINY = TrainConfig(
@@ -106,15 +105,40 @@ class TestSupervised:
 
         monkeypatch.setattr(loop, "choose_sharpness", choose)
         many = [(f"{key}-{copy}", image, label) for key, image, label in few for copy in range(4)]
-        _, split = split_of(many)
+        source, split = split_of(many)
         model = train(many, TINY)
         assert model.encoder.target.sharpness == 0.35
         (held_out,) = asked
-        pictures = [many[i] for i in split.validation]
-        z_ND = model.embed([image for _, image, _ in pictures])
-        order = np.lexsort(held_out.z_ND.T), np.lexsort(z_ND.T)
-        np.testing.assert_allclose(held_out.z_ND[order[0]], z_ND[order[1]], atol=1e-4)
-        assert held_out.labels_NC.sum() == len(split.validation)
+        items = [source.items[i] for i in split.validation]
+        z_ND = model.embed([source.image(item) for item in items])
+        np.testing.assert_allclose(held_out.z_ND, z_ND, atol=1e-4)
+        own = [model.classes[c] for c in held_out.labels_NC.argmax(axis=1)]
+        assert [(label,) for label in own] == [item.labels for item in items]
+        assert (held_out.labels_NC.sum(axis=1) == 1).all()
+
+    def test_validation_images_that_cannot_be_read_are_reported(self, few, tmp_path):
+        for key, image, (label,) in few:
+            for copy in range(2):  # 32 of a class: one of them validates
+                path = tmp_path / label / f"{copy}-{Path(key).stem}.png"
+                path.parent.mkdir(exist_ok=True)
+                Image.fromarray(np.asarray(image)).save(path)
+        source = open_source(tmp_path)
+        names = [source.items[i].key for i in make_split(source.items).validation]
+        assert len(names) == 3
+        for name in names:
+            (tmp_path / name).write_bytes(b"no image")
+        model = train(tmp_path, TINY)
+        assert sorted(skip["path"] for skip in model.summary["skipped"]) == sorted(names)
+        assert model.encoder.target.sharpness == SHARPNESS
+
+    def test_a_label_that_validation_alone_has_is_no_class(self, few):
+        """Validation is drawn by an image's first label: a second one may be its own."""
+        many = [(f"{key}-{copy}", image, label) for key, image, label in few for copy in range(4)]
+        source, split = split_of(many)
+        own = {source.items[i].key for i in split.validation[:2]}
+        rare = [(key, image, (*label, "9") if key in own else label) for key, image, label in many]
+        assert own <= {split_of(rare)[0].items[i].key for i in split_of(rare)[1].validation}
+        assert train(rare, TINY).classes == ("0", "1", "7")
 
     def test_the_same_seed_gives_the_same_model(self, few, few_model):
         again = train(few, TINY)

@@ -9,6 +9,7 @@ import pytest
 from spherequant.evaluation.metrics import average_precision
 from spherequant.quantizer import ClassTarget, normalise_rows
 from spherequant.quantizer.target import SHARPNESS
+from spherequant.training import sharpness
 from spherequant.training.sharpness import (
     LEAST_ASKING,
     SHARPNESSES,
@@ -58,8 +59,8 @@ def test_the_choice_undoes_the_scale_of_the_logits(euclidean, scale):
 def test_the_choice_finds_held_out_images_best():
     """By hand, each sharpness: trained images, then the other held-out ones."""
     scores = []
-    for sharpness in SHARPNESSES:
-        tried = dataclasses.replace(target(12.0), sharpness=sharpness)
+    for factor in SHARPNESSES:
+        tried = dataclasses.replace(target(12.0), sharpness=factor)
         both = []
         for searched in (TRAINED, HELD_OUT):
             u_ND = tried.target(searched.z_ND)
@@ -81,3 +82,24 @@ def test_few_images_and_nothing_to_gain_choose_nothing():
     assert choose_sharpness(target(2.0), TRAINED, few) == SHARPNESS
     easy = blobs(2, 200, 0.01)
     assert choose_sharpness(target(2.0), TRAINED, easy) == SHARPNESS
+
+
+def test_a_gain_within_chance_chooses_nothing(monkeypatch):
+    """Each factor is given its own AP of each query; the first is better than 1, or seems so."""
+    asking = LEAST_ASKING
+    held_out = LabelledVectors(HELD_OUT.z_ND[:asking], HELD_OUT.labels_NC[:asking])
+    gain_Q = np.random.default_rng(0).permutation(np.linspace(-0.5, 1.0, asking))
+    error = gain_Q.std(ddof=1) / asking**0.5
+
+    def chosen(mean: float) -> float:
+        shifted_Q = gain_Q - gain_Q.mean() + mean
+        given = iter(
+            half_Q
+            for number in range(len(SHARPNESSES))
+            for half_Q in (shifted_Q * (number == 0), np.zeros(asking))
+        )
+        monkeypatch.setattr(sharpness, "_average_precision", lambda *_: next(given))
+        return choose_sharpness(target(2.0), TRAINED, held_out)
+
+    assert chosen(1.9 * error) == SHARPNESS
+    assert chosen(2.1 * error) == SHARPNESSES[0]

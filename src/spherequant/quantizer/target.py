@@ -19,7 +19,7 @@ from spherequant.quantizer.vectors import (
 
 # A label is predicted when its probability exceeds half of the best label's.
 _LOG_HALF = np.float32(math.log(0.5))
-# Of probabilities as they are. Training finds a better one by images that it holds back.
+# Probabilities as they are; a training finds a better value by images that it holds back.
 SHARPNESS = 1.0
 # Probabilities are rounded to this step: the last bit of a processor's own exponential then rarely
 # reaches a code, and a flat prediction over thousands of classes keeps its mass.

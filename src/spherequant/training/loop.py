@@ -94,8 +94,8 @@ class Trainer:
         report: called after each step and stage.
         checkpoint_path: where the state is kept after each epoch, until the caller has saved what
             it led to and removes it; None for nowhere.
-        held_out: images that are not trained on, for what cannot be learned from those that are;
-            None where there are none.
+        held_out: validation images, which are not trained on, by which the sharpness of
+            predictions is found; None where there are none.
     """
 
     def __init__(

@@ -78,7 +78,8 @@ def train(
 
     Returns:
         the model; saved too when ``out`` is given. ``model.summary`` has the figures, and under
-        ``skipped`` the images that could not be read.
+        ``skipped`` the images that could not be read. Validation images are read as well: the
+        network is not trained on them, and they find how sure its predictions are.
 
     Raises:
         SourceError: the source cannot be read, or has no images.
@@ -122,12 +123,17 @@ def train(
                 f"least two are needed{first}"
             )
         if labelled:
-            held_out = _held_out(opened, split, setup, limits, stack)
+            held_out = _held_out(opened, split, cache, setup, limits)
+            if held_out is not None:
+                stack.enter_context(held_out)
             model = _train_supervised(cache, held_out, classes, setup, checkpoint, tell)
         else:
+            held_out = None
             model = _train_unsupervised(cache, setup, tell)
+        skips = (*opened.skips, *cache.skips, *(() if held_out is None else held_out.skips))
         model.summary.update(
             _facts(opened, split, cache, classes, labelled=labelled),
+            skipped=[_plain(skip) for skip in skips],
             objective=config.objective if labelled else "unsupervised",
             seed=config.seed,
             seconds=round(model.summary.get("seconds", 0.0) + time.perf_counter() - begun, 1),
@@ -243,18 +249,17 @@ def _decode(
 
 
 def _held_out(
-    source: Source, split: Split, setup: _Setup, limits: Limits, stack: ExitStack
+    source: Source, split: Split, trained: PixelCache, setup: _Setup, limits: Limits
 ) -> PixelCache | None:
-    """Decode validation images, where their classes are to be predicted."""
-    items = [source.items[i] for i in split.validation]
-    if not setup.config.encode_toward_class or not items:
+    """Decode validation images of one trained label each, where codes follow predictions."""
+    config, known = setup.config, {item.labels for item in trained.items}
+    items = [source.items[i] for i in split.validation if source.items[i].labels in known]
+    one_each = all(len(labels) == 1 for labels in known)
+    if not (items and one_each and config.encode_toward_class and config.pull):
         return None
     chosen = shuffled(key_hashes(item.key for item in items), split.split_seed)[:MOST_ASKING]
     asking = [items[i] for i in np.sort(chosen)]
-    cache = stack.enter_context(
-        PixelCache.fill(source, asking, setup.preprocessing.prepare, limits=limits)
-    )
-    return cache if cache.items else None
+    return PixelCache.fill(source, asking, setup.preprocessing.prepare, limits=limits)
 
 
 def _train_supervised(
@@ -292,7 +297,7 @@ def _train_supervised(
         setup.fabric,
         report,
         checkpoint,
-        None if held_out is None else _with_labels(held_out, classes),
+        _with_labels(held_out, classes) if held_out is not None and held_out.items else None,
     )
     encoder = trainer.run()
     multi_label = encoder.target is not None and encoder.target.multi_label
@@ -380,7 +385,6 @@ def _facts(
         "validation_images": len(split.validation),
         "protocol": split.protocol,
         "split_seed": split.split_seed,
-        "skipped": [_plain(skip) for skip in (*source.skips, *cache.skips)],
     }
 
 

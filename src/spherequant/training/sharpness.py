@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from spherequant.quantizer import ClassTarget
 
 SHARPNESSES = (0.25, 0.35, 0.5, 0.7, SHARPNESS, 1.4, 2.0, 2.8, 4.0)
-# Fewer say nothing, and more would say little else.
-LEAST_ASKING, MOST_ASKING, MOST_SEARCHED = 20, 1_000, 5_000
+LEAST_ASKING = 20  # fewer would choose by chance
+MOST_ASKING, MOST_SEARCHED = 1_000, 5_000  # what takes seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def choose_sharpness(
         euclidean: rank by Euclidean distance, not by inner product.
 
     Returns:
-        one of ``SHARPNESSES``; ``SHARPNESS`` where no other is better beyond chance.
+        one of ``SHARPNESSES``; ``SHARPNESS`` where the best is not better beyond chance.
     """
     asking = len(held_out.z_ND)
     if asking < LEAST_ASKING:
