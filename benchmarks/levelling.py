@@ -54,7 +54,10 @@ def main() -> None:
     data = embedded(model, path)
     reported, chosen, split = data.collection, _to_choose(data), data.split
     rankings: dict[str, list[np.ndarray]] = {}  # AP of the reported and of the choosing queries
+    sharpness: dict[str, float] = {}
     for name, one in _variants(model, target, data):
+        if one.encoder.target is not None:
+            sharpness[name] = one.encoder.target.sharpness
         coded = requantize(one, reported.training, None, model.bits)
         rankings[name] = [rank_codes(coded, both).ap for both in (reported, chosen)]
         print(name, *(ap.mean() for ap in rankings[name]), file=sys.stderr, flush=True)
@@ -87,8 +90,18 @@ def main() -> None:
         [
             {
                 "caption": "mAP by levelling",
-                "columns": ["codes", "unseen", "seen", "to choose: unseen", "to choose: seen"],
-                "rows": [_means(name, both, of_unseen) for name, both in rankings.items()],
+                "columns": [
+                    "codes",
+                    "unseen",
+                    "seen",
+                    "to choose: unseen",
+                    "to choose: seen",
+                    "sharpness",
+                ],
+                "rows": [
+                    [*_means(name, both, of_unseen), sharpness.get(name)]
+                    for name, both in rankings.items()
+                ],
             },
             {
                 "caption": f"Less the best unsupervised codes on unseen classes ({best}), and less "
@@ -107,7 +120,7 @@ def main() -> None:
                 ],
             },
         ],
-        setting=setting(model),
+        setting={**setting(model), "sharpness": []},  # a column has it
     )
 
 
@@ -121,9 +134,10 @@ def _variants(model: Model, target: ClassTarget, data: Embedded) -> Iterator[tup
     )
     for levelling in LEVELLINGS:
         levelled = dataclasses.replace(target, levelling=levelling)
-        sharpness = choose_sharpness(levelled, trained, held_out)
-        encoder = Encoder(model.codebooks, dataclasses.replace(levelled, sharpness=sharpness))
-        print(f"levelling {levelling:g}: sharpness {sharpness:g}", file=sys.stderr)
+        levelled = dataclasses.replace(
+            levelled, sharpness=choose_sharpness(levelled, trained, held_out)
+        )
+        encoder = Encoder(model.codebooks, levelled)
         yield f"DSQ, levelling {levelling:g}", dataclasses.replace(model, encoder=encoder)
     yield PLAIN, dataclasses.replace(model, encoder=Encoder(model.codebooks))
 
