@@ -54,10 +54,10 @@ def main() -> None:
     data = embedded(model, path)
     reported, chosen, split = data.collection, _to_choose(data), data.split
     rankings: dict[str, list[np.ndarray]] = {}  # AP of the reported and of the choosing queries
-    sharpness: dict[str, float] = {}
+    sharpness: dict[str, str] = {}
     for name, one in _variants(model, target, data):
         if one.encoder.target is not None:
-            sharpness[name] = one.encoder.target.sharpness
+            sharpness[name] = f"{one.encoder.target.sharpness:g}"
         coded = requantize(one, reported.training, None, model.bits)
         rankings[name] = [rank_codes(coded, both).ap for both in (reported, chosen)]
         print(name, *(ap.mean() for ap in rankings[name]), file=sys.stderr, flush=True)
