@@ -8,6 +8,7 @@ import pytest
 
 from spherequant.errors import InputError
 from spherequant.quantizer import ClassTarget, normalise_rows
+from spherequant.quantizer.target import SHARPNESS
 
 EYE = np.eye(3, dtype=np.float32)
 
@@ -24,12 +25,13 @@ def test_single_label_is_the_largest_logit_lowest_of_equal():
     np.testing.assert_array_equal(predicted.sum(axis=1), 1)
 
 
-def test_single_label_centre_is_the_expected_one():
+@pytest.mark.parametrize("sharpness", [SHARPNESS, 0.35, 2.0])
+def test_single_label_centre_is_the_expected_one(sharpness):
     centres = normalise_rows([[1, 0.2, 0], [0, 1, 0.1], [0.3, 0, 1]])
     bias = np.array([0.1, 0, -0.2])
-    target = ClassTarget(EYE * 2, bias, centres, 1.0, multi_label=False)
+    target = ClassTarget(EYE * 2, bias, centres, 1.0, multi_label=False, sharpness=sharpness)
     z = normalise_rows([[1, 0.1, 0.2], [0.1, -0.3, 0.9], [0.5, 0.5, 0.4]])
-    mass = np.exp(2 * (z.astype(float) @ (EYE * 2) + bias))
+    mass = np.exp(sharpness * (z.astype(float) @ (EYE * 2) + bias))
     p = mass / mass.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(target.centre(z), p @ centres, atol=1e-5)
     sure = ClassTarget(EYE * 50, bias, centres, 1.0, multi_label=False)
@@ -37,7 +39,7 @@ def test_single_label_centre_is_the_expected_one():
 
 
 def test_an_unsure_prediction_points_less_far():
-    target = three_classes(multi_label=False, scale=10)
+    target = three_classes(multi_label=False, scale=20)
     lengths = np.linalg.norm(target.centre(normalise_rows([[1, 0, 0], [1, 0.9, 0]])), axis=1)
     assert lengths[0] == 1
     assert lengths[1] < 0.95
