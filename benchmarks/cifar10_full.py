@@ -4,7 +4,7 @@
 
 Trains `small` from scratch twice, with the objective at 32 bits and with softmax alone; learns 16,
 24, 48 and 64 bits on the frozen network of the first. The epochs are as many as half an hour on 2
-cores has time for, more than the recipe's; 70 minutes in all.
+cores has time for, more than the recipe's; about 70 minutes in all.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def record(
         tables: each with ``caption``, ``columns`` and ``rows``; a ``setting`` of its own replaces
             the record's.
         setting: what made the cells, where a training did: ``epochs``, ``image_size``,
-            ``margin`` of the softmax, ``seeds``.
+            ``margin`` of the softmax, ``sharpness`` of predictions, ``seeds``.
         drawings: each with ``file`` (below docs), ``caption`` and ``alt``.
     """
     folder = DOCS / "results"

@@ -33,7 +33,8 @@ claimed.
 The softmax term has a margin of .4 by default since 22 November 2026 ([why](#margin-cifar10-full)).
 Networks beside which no margin stands were trained without one, with labels smoothed by .1. Since
 the same day each training finds by validation images how sure its predictions are, which codes
-follow ([sharpness](protocols.md#controls)); where none stands beside a table, it was 2 for all.
+follow ([sharpness](protocols.md#controls)). The grid and the levellings were made so; of the other
+networks, it was 2 for those beside which none stands.
 
 Every figure was recorded by the script of `benchmarks/` that its section names
 ([what each measures and needs](../benchmarks/README.md)); `make results` runs them. A cell that was
