@@ -90,9 +90,15 @@ def test_tables(tmp_path):
     short = {"caption": "Short", "columns": ["a", "b"], "rows": [[1, None], ["x", 0.12345]]}
     rows = [[number] for number in range(results_page.LONG_TABLE + 1)]
     long = {"caption": "Long", "columns": ["a"], "rows": rows, "setting": {"seeds": [2]}}
-    setting = {"epochs": 1, "image_size": 32, "margin": 0.4, "sharpness": [0.35, 2.0], "seeds": [0]}
+    setting = {
+        "epochs": 1,
+        "image_size": 32,
+        "margin": 0.4,
+        "sharpness": [0.35, 2.0],
+        "seeds": [0, 1],
+    }
     page = written(tmp_path, some=record(tables=[short, long], setting=setting))
-    assert "**Short** (1 epoch, 32 px, margin 0.4, sharpness 0.35, 2, seed 0)\n\n| a |" in page
+    assert "**Short** (1 epoch, 32 px, margin 0.4, sharpness 0.35, 2, seeds 0, 1)\n\n|" in page
     assert "| 1 | - |\n| x | 0.1235 |" in page
     assert "<details><summary>Long (seed 2): 13 rows</summary>\n\n| a |" in page
 
