@@ -67,7 +67,11 @@ def setting(*models: Model) -> dict[str, Any]:
         # Models from before there was a margin do not tell of one.
         "margin": max(config.softmax_margin, 0.0),
         "sharpness": sorted(
-            {model.encoder.target.sharpness for model in models if model.encoder.target}
+            {
+                target.sharpness
+                for target in (model.encoder.target for model in models)
+                if target is not None and target.pull > 0
+            }
         ),
         "seeds": [model.config.seed for model in models],
     }

@@ -243,3 +243,7 @@ def test_refused(arguments, message):
 def test_ranks_below_1_are_refused():
     with pytest.raises(InputError, match="at least 1"):
         precision_at([1.0], [True], 0)
+    with pytest.raises(InputError, match="ranks count from 1"):
+        precision_recall_curve([1.0], [True], [0, 1])
+    with pytest.raises(InputError, match="same shape"):
+        precision_recall_curve(1.0, True)

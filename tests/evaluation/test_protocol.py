@@ -8,10 +8,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from spherequant.errors import ConfigError, InputError, LabelError, MissingDependencyError
+from spherequant.errors import (
+    ConfigError,
+    InputError,
+    LabelError,
+    MissingDependencyError,
+    SpherequantError,
+)
 from spherequant.evaluation import average_precision, embeddings, evaluate
 from spherequant.evaluation.baselines import BASELINES
-from spherequant.images import make_split, open_source
+from spherequant.images import make_split, open_source, scratch
 from spherequant.quantizer import Codebooks, Encoder
 from spherequant.quantizer.signs import sign_codebooks
 
@@ -183,9 +189,24 @@ def test_lonely_queries_and_unlabelled_images_are_said(make_model, make_pictures
 
     report = evaluate(make_model(), make_pictures(labels_of=labels_of), examples=0)
     assert any("have no label" in warning for warning in report.warnings)
-    counts = report.queries.relevant_counts
-    assert counts.min() >= 1
+    assert report.queries.relevant_counts.min() >= 1
     assert not any("no relevant image" in warning for warning in report.warnings)
+
+
+def test_queries_that_nothing_answers_are_said_and_count_0(make_model, make_pictures, tmp_path):
+    for key, image, (name,) in make_pictures(per_class=6):
+        split = "test" if name == "pink" or key.endswith("0.png") else "train"
+        path = tmp_path / split / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+    report = evaluate(make_model(), tmp_path, examples=0)
+    lonely = np.array([labels == ("pink",) for labels in report.queries.labels])
+    assert lonely.sum() == 6
+    np.testing.assert_array_equal(report.queries.relevant_counts == 0, lonely)
+    expected = f"6 of the {len(lonely)} queries have no relevant image"
+    assert any(expected in warning for warning in report.warnings)
+    assert (report.queries.rankings["codes"].ap[lonely] == 0).all()
+    assert report.to_dict()["map"] == pytest.approx(report.queries.rankings["codes"].ap.mean())
 
 
 def test_unreadable_images_shift_nothing(make_model, make_pictures):
@@ -200,6 +221,18 @@ def test_unreadable_images_shift_nothing(make_model, make_pictures):
         for key, label in zip(report.queries.keys, report.queries.labels, strict=True)
     ]
     assert all(kept)
+
+
+def test_a_disk_without_room_for_large_embeddings_is_an_error(
+    make_model, make_pictures, monkeypatch
+):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(embeddings, "MEMORY_BYTES", 100)
+    monkeypatch.setattr(scratch.os, "posix_fallocate", full)
+    with pytest.raises(SpherequantError, match=r"embeddings need .* point TMPDIR at a larger disk"):
+        evaluate(make_model(), make_pictures(), examples=0)
 
 
 def test_large_embeddings_go_to_a_file_and_change_nothing(make_model, make_pictures, monkeypatch):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from spherequant.errors import InputError, SpherequantError
-from spherequant.images import Limits, PixelCache, open_source, pixels
+from spherequant.images import Limits, PixelCache, open_source, scratch
 
 
 def square(image):
@@ -91,8 +91,8 @@ def test_disk_space_is_given_back(source):
 
 
 def test_a_disk_without_room_is_refused_before_writing(source, tmp_path, monkeypatch):
-    usage = shutil.disk_usage(tmp_path)._replace(free=pixels._SPARE_DISK + 12 * 192 - 1)
-    monkeypatch.setattr(pixels.shutil, "disk_usage", lambda path: usage)
+    usage = shutil.disk_usage(tmp_path)._replace(free=scratch._SPARE_DISK + 12 * 192 - 1)
+    monkeypatch.setattr(scratch.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(
         SpherequantError, match=r"need 0\.00 GB in .* point TMPDIR at a larger disk"
     ):
@@ -103,7 +103,7 @@ def test_a_disk_that_fills_up_meanwhile_raises(source, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pixels.os, "posix_fallocate", full)
+    monkeypatch.setattr(scratch.os, "posix_fallocate", full)
     with pytest.raises(SpherequantError, match="TMPDIR"):
         PixelCache.fill(source, source.items, square)
 

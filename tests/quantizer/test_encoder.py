@@ -273,6 +273,16 @@ def test_a_file_from_before_levelling_and_starts_has_none_and_one(tmp_path):
     assert read.icm_starts == 1
 
 
+def test_a_file_that_pulls_towards_predicted_labels_is_refused(tmp_path):
+    _, codebooks = random_case(1, 2, 3, 4)
+    Encoder(codebooks, class_target(4, multi_label=True)).save(tmp_path / "c")
+    tensors, about = storage.read(tmp_path / "c")
+    assert about.pop("centre") == "expected"
+    storage.write(tmp_path / "c", tensors, {k: about[k] for k in about if k != "schema_version"})
+    with pytest.raises(FormatError, match="train the model again"):
+        Encoder.load(tmp_path / "c")
+
+
 def test_a_file_of_codebooks_alone_keeps_the_settings_of_its_day(tmp_path):
     _, codebooks = random_case(1, 2, 3, 4)
     codebooks.save(tmp_path / "c")

@@ -7,6 +7,7 @@ import torch
 from spherequant.errors import InputError
 from spherequant.quantizer import (
     Codebooks,
+    CodebookSums,
     Encoder,
     learn_codebooks,
     learning,
@@ -95,8 +96,19 @@ def test_warm_start(clustered):
 
 def test_more_rows_than_are_learned_from(clustered, monkeypatch):
     x, _ = clustered(600)
+    whole = learn_codebooks(x, 2, 8, iterations=1)
+    counts = []
+
+    class Counted(CodebookSums):
+        def add(self, codes_NM, u_ND):
+            counts.append(len(u_ND))
+            super().add(codes_NM, u_ND)
+
     monkeypatch.setattr(learning, "_MAX_ROWS", 300)
-    assert error(learn_codebooks(x, 2, 8, iterations=1), x) < 1
+    monkeypatch.setattr(learning, "CodebookSums", Counted)
+    drawn = learn_codebooks(x, 2, 8, iterations=1)
+    assert set(counts) == {300}
+    assert error(drawn, x) < 1.2 * error(whole, x)
 
 
 @pytest.mark.parametrize("m", [1, 5, 16])

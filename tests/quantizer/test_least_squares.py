@@ -90,6 +90,12 @@ def test_what_does_not_match_is_refused():
         sums.add(np.zeros((5, 3), np.uint8), np.zeros((5, 4)))
     with pytest.raises(InputError, match=r"\[N, 2\] and \[N, 4\]"):
         sums.add(np.zeros((5, 2), np.uint8), np.zeros((6, 4)))
+    for codes in ([[0, 3]], [[0, -1]]):
+        with pytest.raises(InputError, match="between 0 and 2"):
+            sums.add(np.array(codes), np.zeros((1, 4)))
+    with pytest.raises(InputError, match="must be integers"):
+        sums.add(np.array([[1.7, 0]]), np.zeros((1, 4)))
+    assert not sums.counts.any()
     with pytest.raises(InputError, match="different shapes"):
         sums += CodebookSums(2, 3, 5)
     with pytest.raises(InputError, match="epsilon"):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.base import clone
@@ -7,7 +9,8 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from spherequant.errors import InputError, LabelError
-from spherequant.quantizer import SphericalQuantizer, normalise_rows
+from spherequant.quantizer import Encoder, SphericalQuantizer, normalise_rows, spherical
+from spherequant.quantizer.spherical import _blended, _centres
 
 
 def test_estimator_conventions(clustered):
@@ -90,11 +93,9 @@ def test_labels_of_any_type_mean_the_same(kind, clustered):
 
 
 def test_multi_hot_blends_towards_the_mean_of_the_centres():
-    from spherequant.quantizer.spherical import _blended
-
     z = normalise_rows([[1, 0, 0], [0, 1, 0], [0.9, 0.9, 0.1], [0, 0, 1], [0, 0, -1]])
     hot = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 0], [0, 0, 1]], bool)
-    u = _blended(z, hot, 1.0)
+    u = _blended(z, _centres(z, hot), 1.0)
     first = normalise_rows([z[0] + z[2]])[0]
     second = normalise_rows([z[1] + z[2]])[0]
     both = normalise_rows([first + second])[0]
@@ -103,7 +104,9 @@ def test_multi_hot_blends_towards_the_mean_of_the_centres():
     np.testing.assert_array_equal(u[3], z[3])  # no label
     # A class whose members cancel has no centre: they stay.
     opposite = np.array([[0, 0, 1], [0, 0, -1]], np.float32)
-    np.testing.assert_array_equal(_blended(opposite, np.ones((2, 1), bool), 1.0), opposite)
+    np.testing.assert_array_equal(
+        _blended(opposite, _centres(opposite, np.ones((2, 1))), 1.0), opposite
+    )
 
 
 def test_more_codewords_than_rows(clustered):
@@ -154,3 +157,30 @@ def test_sparse_codebooks(clustered):
         SphericalQuantizer(3, 16, sparsity=0).fit(x)
     one_class = SphericalQuantizer(2, 8, sparsity=20, random_state=0).fit(x[:50], np.zeros(50))
     assert one_class.codebooks_.nnz <= 20
+
+
+def test_as_many_classes_as_rows_take_no_more_memory():
+    x = np.random.default_rng(0).normal(size=(4000, 8)).astype(np.float32)
+    tracemalloc.start()
+    _centres(normalise_rows(x), np.arange(4000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 * x.nbytes  # a matrix of rows and classes has 16 MB, 125 times as much
+
+
+def test_tables_are_made_once(clustered, monkeypatch):
+    x, _ = clustered(100)
+    quantizer = SphericalQuantizer(2, 8, random_state=0).fit(x)
+    made = []
+
+    def counted(*arguments):
+        made.append(1)
+        return Encoder(*arguments)
+
+    monkeypatch.setattr(spherical, "Encoder", counted)
+    first = quantizer.encode(x)
+    np.testing.assert_array_equal(quantizer.encode(x), first)
+    assert len(made) == 1
+    other = clone(quantizer).fit(x[::-1])
+    quantizer.codebooks_ = other.codebooks_
+    np.testing.assert_array_equal(quantizer.encode(x), other.encode(x))

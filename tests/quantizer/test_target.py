@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from spherequant.errors import InputError
 from spherequant.quantizer import ClassTarget, normalise_rows
+from spherequant.quantizer import target as target_module
 from spherequant.quantizer.target import SHARPNESS
 
 EYE = np.eye(3, dtype=np.float32)
@@ -25,17 +27,19 @@ def test_single_label_is_the_largest_logit_lowest_of_equal():
     np.testing.assert_array_equal(predicted.sum(axis=1), 1)
 
 
+@pytest.mark.parametrize("multi_label", [False, True])
 @pytest.mark.parametrize("sharpness", [SHARPNESS, 0.35, 2.0])
-def test_single_label_centre_is_the_expected_one(sharpness):
+def test_the_centre_is_the_expected_one(sharpness, multi_label):
     centres = normalise_rows([[1, 0.2, 0], [0, 1, 0.1], [0.3, 0, 1]])
     bias = np.array([0.1, 0, -0.2])
-    target = ClassTarget(EYE * 2, bias, centres, 1.0, multi_label=False, sharpness=sharpness)
+    target = ClassTarget(EYE * 2, bias, centres, 1.0, multi_label, sharpness=sharpness)
     z = normalise_rows([[1, 0.1, 0.2], [0.1, -0.3, 0.9], [0.5, 0.5, 0.4]])
     mass = np.exp(sharpness * (z.astype(float) @ (EYE * 2) + bias))
     p = mass / mass.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(target.centre(z), p @ centres, atol=1e-5)
-    sure = ClassTarget(EYE * 50, bias, centres, 1.0, multi_label=False)
-    np.testing.assert_array_equal(sure.centre(z[:2]), centres[[0, 2]])
+    expected = normalise_rows(p @ centres) if multi_label else p @ centres
+    np.testing.assert_allclose(target.centre(z), expected, atol=1e-5)
+    sure = ClassTarget(EYE * 50, bias, centres, 1.0, multi_label)
+    np.testing.assert_allclose(sure.centre(z[:2]), centres[[0, 2]], atol=1e-7)
 
 
 def test_an_unsure_prediction_points_less_far():
@@ -52,19 +56,19 @@ def test_multi_label_takes_what_is_above_half_of_the_best():
     np.testing.assert_array_equal(predicted, [[True, True, False], [False, True, False]])
 
 
-def test_multi_label_centre_is_the_normalised_mean():
+def test_several_sure_labels_have_the_centre_of_given_ones():
     centres = normalise_rows([[1, 0.2, 0], [0, 1, 0.1], [0.3, 0, 1]])
-    target = ClassTarget(EYE, np.zeros(3), centres, 1.0, multi_label=True)
-    z = np.array([[0.8, 0.7, -0.5], [-1, -1, 1]], np.float32)
+    target = ClassTarget(EYE * 50, np.zeros(3), centres, 1.0, multi_label=True)
+    z = np.array([[0.8, 0.8, -0.5], [-1, -1, 1]], np.float32)
     expected = normalise_rows([centres[0] + centres[1], centres[2]])
     np.testing.assert_allclose(target.centre(z), expected, atol=1e-6)
 
 
-def test_centres_that_cancel_leave_the_first():
-    centres = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0]])
-    target = ClassTarget(EYE, np.zeros(3), centres, 1.0, multi_label=True)
+def test_centres_that_cancel_leave_the_best():
+    centres = np.array([[0, 0, 1], [1, 0, 0], [-1, 0, 0]])
+    target = ClassTarget(EYE * 50, np.zeros(3), centres, 1.0, multi_label=True)
     np.testing.assert_array_equal(
-        target.centre(np.array([[0.7, 0.7, -1]], np.float32)), [[1, 0, 0]]
+        target.centre(np.array([[-1, 0.7, 0.7]], np.float32)), [[1, 0, 0]]
     )
 
 
@@ -157,3 +161,22 @@ def test_impossible_targets_are_refused(change, message):
     }
     with pytest.raises(InputError, match=message):
         ClassTarget(**{**arguments, **change})
+
+
+def test_blocks_of_rows_change_nothing_and_bound_memory(monkeypatch):
+    rng = np.random.default_rng(0)
+    centres = normalise_rows(rng.normal(size=(500, 4)))
+    target = ClassTarget(5 * centres, np.zeros(500), centres, 2.0, multi_label=False)
+    z = normalise_rows(rng.normal(size=(9000, 4)))
+    tracemalloc.start()
+    whole = target.target(z)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 9000 * 500 * 4  # what the probabilities of all rows take
+    monkeypatch.setattr(target_module, "_BLOCK_ROWS", 7)
+    assert target.target(z).tobytes() == whole.tobytes()
+
+
+def test_a_class_without_a_centre_is_refused():
+    with pytest.raises(InputError, match="centre of class 1 is zero"):
+        ClassTarget(EYE, np.zeros(3), EYE * [[1], [0], [1]], 1.0, multi_label=False)

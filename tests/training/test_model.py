@@ -218,6 +218,15 @@ class TestShortened:
         config = dataclasses.replace(digits_model.config, sparsity=2 * 256 * 16)
         assert dataclasses.replace(digits_model, config=config).shortened(8).config.sparsity == 4096
 
+    def test_codes_of_signs_have_one_length(self, digits_model):
+        config = dataclasses.replace(
+            digits_model.config, objective="csq", dim=16, discriminative_weight=0.0, rounds=0
+        )
+        signs = dataclasses.replace(digits_model, config=config)
+        assert signs.shortened(16) is signs
+        with pytest.raises(ConfigError, match="train with bits = 8"):
+            signs.shortened(8)
+
     @pytest.mark.parametrize("bits", [-8, 0, 12, 24])
     def test_no_other_length(self, digits_model, bits):
         with pytest.raises(ConfigError, match="a multiple of 8 bits from 8 to 16"):

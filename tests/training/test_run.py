@@ -24,6 +24,7 @@ from spherequant.errors import (
     SourceError,
     SpherequantError,
 )
+from spherequant.evaluation import evaluate
 from spherequant.images import make_split, open_source
 from spherequant.quantizer.target import SHARPNESS
 from spherequant.training import Model, TrainConfig, TrainEvent, loop, train
@@ -115,6 +116,30 @@ class TestSupervised:
         own = [model.classes[c] for c in held_out.labels_NC.argmax(axis=1)]
         assert [(label,) for label in own] == [item.labels for item in items]
         assert (held_out.labels_NC.sum(axis=1) == 1).all()
+
+    def test_validation_images_of_several_labels_ask_with_the_trained_ones(self, few, monkeypatch):
+        asked = []
+
+        def choose(target, trained, held_out, *, euclidean):
+            asked.append((target, held_out))
+            return 2.0
+
+        monkeypatch.setattr(loop, "choose_sharpness", choose)
+        many = [
+            (f"{key}-{copy}", image, (*own, f"copy {copy}")[: 1 + copy % 2])
+            for key, image, own in few
+            for copy in range(4)
+        ]
+        source, split = split_of(many)
+        model = train(many, TINY)
+        ((target, held_out),) = asked
+        assert target.multi_label
+        assert model.encoder.target.sharpness == 2.0
+        own = [
+            {model.classes[c] for c in np.flatnonzero(labels_C)} for labels_C in held_out.labels_NC
+        ]
+        assert own == [set(source.items[i].labels) for i in split.validation]
+        assert any(len(labels) > 1 for labels in own)
 
     def test_validation_images_that_cannot_be_read_are_reported(self, few, tmp_path):
         for key, image, (label,) in few:
@@ -354,6 +379,39 @@ class TestUnsupervised:
             train(same, dataclasses.replace(UNLABELLED, weights=str(weights)))
 
 
+class TestUnreadable:
+    """Classes are those of images that could be read."""
+
+    @pytest.fixture
+    def folder(self, few, tmp_path):
+        for key, image, (label,) in few:
+            path = tmp_path / label / f"{Path(key).stem}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(np.asarray(image)).save(path)
+        return tmp_path
+
+    def spoil(self, folder: Path, label: str) -> None:
+        source = open_source(folder)
+        for position in make_split(source.items).training:
+            if source.items[position].labels == (label,):
+                (folder / source.items[position].key).write_bytes(b"no image")
+
+    def test_a_class_of_which_no_training_image_can_be_read(self, folder):
+        self.spoil(folder, "1")
+        model = train(folder, TINY)
+        assert model.classes == ("0", "7")
+        assert model.summary["classes"] == 2
+        assert model.class_centres.any(axis=1).all()
+        report = evaluate(model, folder)
+        assert {"1"} <= {label for labels in report.queries.labels for label in labels}
+
+    def test_at_least_two_classes_are_needed(self, folder):
+        self.spoil(folder, "1")
+        self.spoil(folder, "7")
+        with pytest.raises(LabelError, match=r"only those of '0' could be read.*two labels"):
+            train(folder, TINY)
+
+
 class TestOut:
     def test_the_model_is_saved_and_nothing_else_stays(self, few, few_model, tmp_path):
         model = train(few, TINY, out=tmp_path / "deep" / "model")
@@ -419,6 +477,19 @@ class TestResume:
             "config.toml",
         ):
             assert ours[name] == theirs[name], name
+
+    def test_one_that_replaces_a_model_goes_on_without_overwrite(self, few, few_model, tmp_path):
+        config = dataclasses.replace(TINY, centre_weight=0.5)
+        few_model.save(tmp_path)
+        with pytest.raises(CutError):
+            train(few, config, out=tmp_path, report=cut_in_third_epoch, overwrite=True)
+        assert Model.load(tmp_path).fingerprint == few_model.fingerprint
+        seen: list[TrainEvent] = []
+        model = train(few, config, out=tmp_path, report=seen.append)
+        assert min(event.epoch for event in seen if event.stage == "train") >= 2
+        assert Model.load(tmp_path).fingerprint == model.fingerprint != few_model.fingerprint
+        with pytest.raises(ConfigError, match="already holds a model"):
+            train(few, config, out=tmp_path)
 
     def test_other_settings_are_refused_until_overwritten(self, few, tmp_path):
         with pytest.raises(CutError):

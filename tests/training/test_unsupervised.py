@@ -77,6 +77,14 @@ class TestProjection:
         torch.testing.assert_close(weight[:12] @ weight[:12].T, torch.eye(12), atol=1e-5, rtol=0)
         assert not weight[12:].any()
 
+    @pytest.mark.parametrize("count", [2, 4])
+    def test_directions_in_which_no_image_differs_are_zero(self, count):
+        net = network(8)
+        fit_projection(net, correlated(count, 12))
+        lengths = net.projection.weight.detach().norm(dim=1)
+        torch.testing.assert_close(lengths[: count - 1], torch.ones(count - 1))
+        assert not lengths[count - 1 :].any()
+
     def test_it_forgets_what_centring_saw_before(self):
         net = network(5)
         net.centring.running_mean += 4

@@ -1,7 +1,6 @@
 """``spherequant doctor``: whether this installation works here."""
 
 # Annotations are read by typer when the program runs: no `from __future__ import annotations`.
-import os
 import platform
 import sys
 import tempfile
@@ -14,6 +13,7 @@ import typer
 
 from spherequant import __version__
 from spherequant.cli.output import one_line, say
+from spherequant.quantizer.vectors import thread_count
 
 _LIBRARIES = (
     "numpy",
@@ -81,7 +81,7 @@ def _versions() -> str:
 
 
 def _processor() -> str:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    usable = thread_count(None)
     flags: set[str] = set()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,6 +10,7 @@ import numpy as np
 from spherequant.errors import LabelError
 from spherequant.evaluation.rankings import Relevance
 from spherequant.images import Skip, stream
+from spherequant.images.scratch import scratch_array
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -211,5 +211,6 @@ def embed_source(
 def _allocate(count: int, dim: int) -> NDArray[np.float32]:
     if count * dim * 4 <= MEMORY_BYTES:
         return np.empty((count, dim), dtype=np.float32)
-    with tempfile.TemporaryFile() as file:  # the map keeps the deleted file's space until it goes
-        return np.memmap(file, dtype=np.float32, mode="w+", shape=(count, dim))
+    vectors_ND, file = scratch_array((count, dim), np.float32, "the images' embeddings")
+    file.close()  # the map keeps the deleted file's space until it goes
+    return vectors_ND

@@ -32,7 +32,8 @@ class Figures:
         inner_product_map: of the same codes by inner product.
         hamming_map: of the same codes by Hamming distance, the query being no more than its code;
             None unless codes are signs.
-        float_map: of the float embeddings by inner product.
+        float_map: of the float embeddings by inner product; by Euclidean distance where a model
+            does not normalise them.
         class_id_map: of predicted labels against predicted labels; None without a classifier.
         class_centre_map: of float queries against the centre of an item's predicted labels; None
             without a classifier.

@@ -214,16 +214,18 @@ def precision_recall_curve(
         scores: [N] or [Q, N], higher is better.
         relevant: bool, of the same shape. Queries without a relevant item have no recall and are
             left out of its mean.
-        ranks: increasing; None takes `curve_ranks` of N.
+        ranks: increasing, at least 1; None takes `curve_ranks` of N.
 
     Returns:
         ranks int64 [P], precision float64 [P], recall float64 [P].
 
     Raises:
-        InputError: as `average_precision`.
+        InputError: as `average_precision`; or a rank below 1.
     """
-    grid = curve_ranks(np.shape(scores)[-1]) if ranks is None else np.asarray(ranks, dtype=np.int64)
     rows = list(_ties_of_rows(scores, relevant))
+    grid = curve_ranks(np.shape(scores)[-1]) if ranks is None else np.asarray(ranks, dtype=np.int64)
+    if (grid < 1).any():
+        raise InputError(f"ranks count from 1, and one of them is {grid.min()}")
     hits = np.array([expected_hits(ties, grid) for ties in rows]).reshape(len(rows), len(grid))
     counts = np.array([ties.relevant_count for ties in rows], dtype=np.int64)
     return grid, *mean_precision_recall(hits, counts, grid)

@@ -12,7 +12,6 @@ ones, and Euclidean distance takes its place.
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -23,6 +22,7 @@ from spherequant.errors import LabelError
 from spherequant.evaluation.metrics import expected_hits, find_ties, tie_averaged_precision
 from spherequant.quantizer import inner_products, normalise_rows
 from spherequant.quantizer.signs import sign_codebooks
+from spherequant.quantizer.vectors import thread_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -379,7 +379,7 @@ def rank_queries(
             "there is nothing to rank. More labelled images, or another protocol, are needed"
         )
     results = {name: _empty_ranked(query_count, len(ranks)) for name in ranker.names}
-    workers = threads or len(os.sched_getaffinity(0))
+    workers = thread_count(threads)
     rows = max(1, min(64, BLOCK_BYTES // (4 * relevance.database_count)))
 
     def measure(block: slice) -> int:

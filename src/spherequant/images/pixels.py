@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
 import weakref
 from contextlib import closing
 from typing import IO, TYPE_CHECKING, Self
 
 import numpy as np
 
-from spherequant.errors import SpherequantError
 from spherequant.images.items import Item, Skip
+from spherequant.images.scratch import scratch_array
 from spherequant.images.streaming import stream
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
 
     from spherequant.images.items import Limits
     from spherequant.images.source import Source
-
-_SPARE_DISK = 256 << 20  # left free for everyone else
 
 
 class PixelCache:
@@ -80,7 +76,6 @@ class PixelCache:
             SpherequantError: The disk has no room; says how much is needed and what to do.
             ValueError: ``prepare`` returned something else than uint8 [S, S, 3].
         """
-        directory = os.fspath(directory) if directory is not None else tempfile.gettempdir()
         store: _Store | None = None
         kept: list[Item] = []
         skips: list[Skip] = []
@@ -126,35 +121,18 @@ class PixelCache:
 
 
 class _Store:
-    """An unnamed file of ``count`` rows of one shape, wholly reserved before the first is written.
+    """Rows of one shape in a scratch file."""
 
-    Reserved, because a mapped page that the disk has no room for ends the process (SIGBUS) instead
-    of raising.
-    """
-
-    def __init__(self, picture: NDArray[np.uint8], count: int, directory: str) -> None:
-        size = count * picture.nbytes
-        try:
-            free = shutil.disk_usage(directory).free
-            if free < size + _SPARE_DISK:
-                raise SpherequantError(_no_room(directory, size, free))
-            self.file: IO[bytes] = tempfile.TemporaryFile(  # noqa: SIM115 - closed by the cache
-                prefix="spherequant-", dir=directory
-            )
-        except OSError as error:
-            raise SpherequantError(
-                f"no temporary file can be made in {directory} ({error.strerror}): "
-                "point TMPDIR at a directory that can be written"
-            ) from None
-        try:
-            if hasattr(os, "posix_fallocate"):  # not on macOS
-                os.posix_fallocate(self.file.fileno(), 0, size)
-            self.rows_NSS3: NDArray[np.uint8] = np.memmap(
-                self.file, np.uint8, "r+", shape=(count, *picture.shape)
-            )
-        except OSError:
-            self.file.close()
-            raise SpherequantError(_no_room(directory, size, free)) from None
+    def __init__(
+        self, picture: NDArray[np.uint8], count: int, directory: str | os.PathLike[str] | None
+    ) -> None:
+        self.rows_NSS3, self.file = scratch_array(
+            (count, *picture.shape),
+            np.uint8,
+            "the decoded training images",
+            otherwise=", or train on smaller or fewer images",
+            directory=directory,
+        )
 
     def put(self, row: int, picture: NDArray[np.uint8], key: str) -> None:
         shape = self.rows_NSS3.shape[1:]
@@ -172,11 +150,3 @@ def _checked(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if picture.dtype != np.uint8 or len(shape) != 3 or shape[0] != shape[1] or shape[2] != 3:
         raise ValueError(f"prepare must return uint8 [S, S, 3], not {picture.dtype} {list(shape)}")
     return picture
-
-
-def _no_room(directory: str, size: int, free: int) -> str:
-    return (
-        f"the decoded training images need {size / 1e9:.2f} GB in {directory}, where "
-        f"{max(0, free - _SPARE_DISK) / 1e9:.2f} GB may be used: point TMPDIR at a larger disk, or "
-        "train on smaller or fewer images"
-    )

@@ -159,6 +159,8 @@ class Encoder:
             about["sharpness"] = float(self._target.sharpness)
             about["levelling"] = float(self._target.levelling)
             about["multi_label"] = bool(self._target.multi_label)
+            if self._target.multi_label:
+                about["centre"] = "expected"
         storage.write(path, tensors, about)
 
     @classmethod
@@ -173,6 +175,11 @@ class Encoder:
         try:
             target = None
             if "class_weight" in tensors:
+                if about["multi_label"] and about.get("centre") != "expected":
+                    raise FormatError(
+                        f"{path} pulls images of several labels towards the labels predicted, as "
+                        "no version since 0.1.0 does: train the model again"
+                    )
                 target = ClassTarget(
                     tensors["class_weight"],
                     tensors["class_bias"],

@@ -12,6 +12,7 @@ from spherequant.errors import InputError
 from spherequant.quantizer.codebooks import Codebooks
 
 _MAX_ONE_HOT = 1 << 22  # entries of A held at once: 32 MiB
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def as_tensor(
@@ -72,15 +73,24 @@ class CodebookSums:
             u_ND: [N, D], what the codes stand for.
 
         Raises:
-            InputError: shapes that do not agree.
+            InputError: shapes that do not agree, codes that are no integers, or a number that names
+                no codeword.
         """
         device = self.gram.device
-        codes = as_tensor(codes_NM, torch.int64, device)
+        codes = as_tensor(codes_NM, device=device)
+        if codes.dtype not in _INTEGERS:
+            raise InputError(f"codes must be integers, not {codes.dtype}")
+        codes = codes.to(torch.int64)
         u = as_tensor(u_ND, torch.float64, device)
         if codes.shape != (len(u), self.n_codebooks) or u.shape[1:] != (self.dim,):
             raise InputError(
                 f"codes {list(codes.shape)} and vectors {list(u.shape)} must be "
                 f"[N, {self.n_codebooks}] and [N, {self.dim}]"
+            )
+        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.n_codewords:
+            raise InputError(
+                f"codes must lie between 0 and {self.n_codewords - 1}; these go from "
+                f"{int(codes.min())} to {int(codes.max())}"
             )
         size = len(self.gram)
         offsets_M = torch.arange(self.n_codebooks, device=device) * self.n_codewords

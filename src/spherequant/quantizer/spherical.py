@@ -13,7 +13,7 @@ from sklearn.utils import check_array, check_random_state
 
 from spherequant.errors import InputError, LabelError
 from spherequant.quantizer.encoder import Encoder
-from spherequant.quantizer.vectors import BoolArray, ByteArray, FloatArray, normalise_rows
+from spherequant.quantizer.vectors import ByteArray, FloatArray, normalise_rows
 
 if TYPE_CHECKING:
     from spherequant.quantizer.codebooks import Codebooks
@@ -78,7 +78,7 @@ class SphericalQuantizer(BaseEstimator):  # type: ignore[misc]
         from spherequant.quantizer.learning import learn_codebooks
 
         z_ND = normalise_rows(_checked(X), what="X")
-        u_ND = z_ND if y is None else _blended(z_ND, _label_matrix(y, len(z_ND)), self.class_pull)
+        u_ND = z_ND if y is None else _blended(z_ND, _centres(z_ND, y), self.class_pull)
         seed = int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
         self.codebooks_: Codebooks = learn_codebooks(
             u_ND, self.n_codebooks, self.n_codewords, seed=seed, sparsity=self.sparsity
@@ -106,7 +106,10 @@ class SphericalQuantizer(BaseEstimator):  # type: ignore[misc]
                 f"X has {rows_ND.shape[1]} features, but SphericalQuantizer is expecting "
                 f"{codebooks.dim} features as input"
             )
-        return Encoder(codebooks).encode(normalise_rows(rows_ND, what="X"))
+        encoder: Encoder | None = getattr(self, "_encoder", None)
+        if encoder is None or encoder.codebooks is not codebooks:
+            encoder = self._encoder = Encoder(codebooks)  # it keeps the tables that it makes
+        return encoder.encode(normalise_rows(rows_ND, what="X"))
 
     def decode(self, codes: npt.ArrayLike) -> FloatArray:
         """Reconstructions.
@@ -141,31 +144,45 @@ def _checked(X: npt.ArrayLike) -> npt.NDArray[Any]:
     return rows
 
 
-def _label_matrix(y: npt.ArrayLike, n: int) -> BoolArray:
-    """Labels as bool [N, C]."""
+def _centres(z_ND: FloatArray, y: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """φ of each row's labels: float64 [N, D], zero where there is none or it has no direction."""
     labels = np.asarray(y)
-    if labels.ndim not in (1, 2) or len(labels) != n:
-        raise LabelError(f"y must be [N] or [N, C] for {n} rows of X, not {list(labels.shape)}")
+    if labels.ndim not in (1, 2) or len(labels) != len(z_ND):
+        raise LabelError(
+            f"y must be [N] or [N, C] for {len(z_ND)} rows of X, not {list(labels.shape)}"
+        )
     if labels.ndim == 1:
-        if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-            raise LabelError("y holds a NaN or an infinite value")
-        try:
-            classes, inverse_N = np.unique(labels, return_inverse=True)
-        except TypeError as error:
-            raise LabelError(f"labels of one type are wanted in y: {error}") from error
-        one_hot_NC: BoolArray = inverse_N[:, None] == np.arange(len(classes))
-        return one_hot_NC
+        return _centres_of_classes(z_ND, labels)
     if labels.dtype.kind not in "biuf" or not np.isin(labels, (0, 1)).all():
         raise LabelError("y of two dimensions must be multi-hot: 0 and 1 only")
-    return labels.astype(np.bool_)
+    carried_NC = labels.astype(np.bool_)
+    sums_CD = np.zeros((carried_NC.shape[1], z_ND.shape[1]))
+    for c, rows_N in enumerate(carried_NC.T):
+        sums_CD[c] = z_ND[rows_N].sum(axis=0, dtype=np.float64)
+    centres_CD = _directions(sums_CD)
+    sums_ND = np.zeros(z_ND.shape)
+    for rows_N, centre_D in zip(carried_NC.T, centres_CD, strict=True):
+        sums_ND[rows_N] += centre_D
+    return _directions(sums_ND)
 
 
-def _blended(z_ND: FloatArray, labels_NC: BoolArray, pull: float) -> FloatArray:
+def _centres_of_classes(z_ND: FloatArray, labels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        raise LabelError("y holds a NaN or an infinite value")
+    try:
+        classes, class_N = np.unique(labels, return_inverse=True)
+    except TypeError as error:
+        raise LabelError(f"labels of one type are wanted in y: {error}") from error
+    # Rows of a class after each other: as many classes as rows take no more memory.
+    order_N = np.argsort(class_N, kind="stable")
+    starts_C = np.searchsorted(class_N[order_N], np.arange(len(classes)))
+    sums_CD = np.add.reduceat(z_ND[order_N], starts_C, axis=0, dtype=np.float64)
+    centres: npt.NDArray[np.float64] = _directions(sums_CD)[class_N]
+    return centres
+
+
+def _blended(z_ND: FloatArray, centres_ND: npt.NDArray[np.float64], pull: float) -> FloatArray:
     """``(z + pull φ) / (1 + pull)``; rows whose centre has no direction stay as they are."""
-    sums_CD = np.zeros((labels_NC.shape[1], z_ND.shape[1]))
-    for c, members_N in enumerate(labels_NC.T):
-        sums_CD[c] = z_ND[members_N].sum(axis=0, dtype=np.float64)
-    centres_ND = _directions(labels_NC.astype(np.float64) @ _directions(sums_CD))
     blended_ND: npt.NDArray[np.float64] = (z_ND + pull * centres_ND) / (1 + pull)
     has_centre_N1 = centres_ND.any(axis=1, keepdims=True)
     return np.where(has_centre_N1, blended_ND, z_ND).astype(np.float32)

@@ -24,6 +24,7 @@ SHARPNESS = 1.0
 # Probabilities are rounded to this step: the last bit of a processor's own exponential then rarely
 # reaches a code, and a flat prediction over thousands of classes keeps its mass.
 _STEPS = np.float32(1 << 20)
+_BLOCK_ROWS = 1024  # whose probabilities are held at once, four float32 a class
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +35,8 @@ class ClassTarget:
     function of z. With ``w = λ3 / λ1`` the two quantization terms of the objective are one
     distance to ``u = (z + w φ) / (1 + w)``; here φ is the centre that is expected under the
     predicted probabilities, and w is ``pull``. Where the classifier is sure that is the centre of
-    one class; where it is not, it is shorter, and the item ranks below those that are sure.
+    one class; where it is not, it is shorter, and the item ranks below those that are sure. (Of
+    several labels an item, φ has length one.)
 
     That order is a gain for queries of the trained classes and a loss for all others: images of
     a class that was never trained look unsure. ``levelling`` is the balance between the two: the
@@ -52,8 +54,8 @@ class ClassTarget:
         levelling: 0 leaves a target its length, 1 puts every one on the unit sphere.
 
     Raises:
-        InputError: shapes that do not agree, C = 0, values that are not finite, a negative pull, a
-            levelling outside 0 to 1.
+        InputError: shapes that do not agree, C = 0, values that are not finite, a centre of zero, a
+            negative pull, a levelling outside 0 to 1.
     """
 
     weight_CD: FloatArray
@@ -81,6 +83,11 @@ class ClassTarget:
             raise InputError(f"pull must be a number of at least 0, not {self.pull}")
         if not 0 <= self.levelling <= 1:
             raise InputError(f"levelling must lie in [0, 1], not {self.levelling}")
+        if not centres.any(axis=1).all():
+            raise InputError(
+                f"the centre of class {int(np.argmin(centres.any(axis=1)))} is zero: a class "
+                "without images has none, leave it out"
+            )
         for name, array in (("weight_CD", weight), ("bias_C", bias), ("centres_CD", centres)):
             object.__setattr__(self, name, read_only(array.copy()))
 
@@ -121,10 +128,10 @@ class ClassTarget:
     def centre(self, z_ND: FloatArray) -> FloatArray:
         """The centre that the predictions point to.
 
-        Single label: the centre expected under the probabilities, ``Σ_c p_c φ_c``, at most of
-        length one. Multi-label: the normalised mean of the predicted labels' centres, as for given
-        labels; centres that cancel each other to zero have no mean direction, and the first
-        predicted label's centre then stands alone.
+        The centre expected under the probabilities, ``Σ_c p_c φ_c``, at most of length one.
+        Multi-label: that sum is short wherever labels are several, however sure each is, so it is
+        divided by its length, as the mean of given labels' centres is. Centres that cancel each
+        other to zero have no direction, and that of the best label then stands alone.
 
         Args:
             z_ND: float32 [N, D], unit rows.
@@ -132,24 +139,27 @@ class ClassTarget:
         Returns:
             float32 [N, D].
         """
-        if not self.multi_label:
-            return self._expected_centre(as_rows(z_ND, self.dim))
-        predicted_NC = self.predict(z_ND)
-        first_ND: FloatArray = self.centres_CD[predicted_NC.argmax(axis=1)]
-        sum_ND = np.zeros_like(first_ND)
-        for c in range(self.n_classes):  # in this order for each row
-            sum_ND[predicted_NC[:, c]] += self.centres_CD[c]
-        return normalise_rows(np.where(sum_ND.any(axis=1, keepdims=True), sum_ND, first_ND))
+        z_ND = as_rows(z_ND, self.dim)
+        centre_ND = np.empty_like(z_ND)
+        for start in range(0, len(z_ND), _BLOCK_ROWS):
+            block = slice(start, start + _BLOCK_ROWS)
+            centre_ND[block] = self._block_centre(z_ND[block])
+        return centre_ND
 
-    def _expected_centre(self, z_ND: FloatArray) -> FloatArray:
+    def _block_centre(self, z_ND: FloatArray) -> FloatArray:
         logits_NC = inner_products(z_ND, self.weight_CD) + self.bias_C
+        best_N = logits_NC.argmax(axis=1)
         logits_NC -= logits_NC.max(axis=1, keepdims=True)
         mass_NC = np.exp(np.float32(self.sharpness) * logits_NC)
         total_N1 = np.zeros((len(z_ND), 1), np.float32)
         for c in range(self.n_classes):  # in this order for each row
             total_N1 += mass_NC[:, c : c + 1]
         p_NC = np.rint(_STEPS * mass_NC / total_N1) / _STEPS
-        return inner_products(p_NC, np.ascontiguousarray(self.centres_CD.T))
+        expected_ND: FloatArray = inner_products(p_NC, np.ascontiguousarray(self.centres_CD.T))
+        if not self.multi_label:
+            return expected_ND
+        pointing_N1 = expected_ND.any(axis=1, keepdims=True)
+        return normalise_rows(np.where(pointing_N1, expected_ND, self.centres_CD[best_N]))
 
     def target(self, z_ND: FloatArray) -> FloatArray:
         """What z is encoded towards: ``u / ‖u‖^levelling``, u the blend of z and its centre.

@@ -269,15 +269,15 @@ class Trainer:
             u_ND = self._class_target(centres).target(z_ND)
         else:
             u_ND = self._target(z_ND, centres)
+        device = self.fabric.device
         codebooks = learn_codebooks(
-            u_ND,
+            torch.from_numpy(u_ND).to(device),
             self.config.n_codebooks,
             N_CODEWORDS,
             iterations=DEFAULT_ITERATIONS if last else _ROUND_ITERATIONS,
             seed=seed_for("codebooks", self.config.seed, self.epoch),
             sparsity=self.config.nonzero_budget(z_ND.shape[1]),
         )
-        device = self.fabric.device
         decoded_ND = codebooks.decode(Encoder(codebooks).encode(u_ND))
         self.reconstructions = torch.from_numpy(decoded_ND).to(device)
         self.centres = centres.to(device)
@@ -310,7 +310,7 @@ class Trainer:
         return z_ND
 
     def _choose_sharpness(self, target: ClassTarget, z_ND: np.ndarray) -> float:
-        if self.held_out is None or target.multi_label:  # several labels: no probabilities
+        if self.held_out is None:
             return self.sharpness
         sample = shuffled(self._hashes, self.config.seed)[:MOST_SEARCHED]
         return choose_sharpness(

@@ -170,15 +170,20 @@ class Model:
     def shortened(self, bits: int) -> Model:
         """Return the same model with shorter codes: those of its first codebooks alone.
 
-        Each codebook is learned on what those before it leave, so the first ones are good by
+        Codebooks stand in the order of their codewords' variance, so the first ones are good by
         themselves (docs: protocols). The result is a model of its own, with its own fingerprint.
 
         Args:
             bits: the new length, a multiple of 8 up to the model's own.
 
         Raises:
-            ConfigError: another number.
+            ConfigError: another number, or codes of signs, which have one length.
         """
+        if self.config.binary and bits != self.bits:
+            raise ConfigError(
+                f"codes of objective {self.config.objective} are the signs of an embedding of "
+                f"{self.bits} dimensions and have no other length: train with bits = {bits}"
+            )
         if bits % 8 or not 8 <= bits <= self.bits:
             raise ConfigError(
                 f"the model makes codes of {self.bits} bits; shorter ones have a multiple of 8 "
@@ -314,6 +319,8 @@ class Model:
             settings["icm_starts"] = self.encoder.icm_starts
         if target is not None and target.levelling:
             settings["levelling"] = target.levelling
+        if target is not None and target.multi_label:
+            settings["centre"] = "expected"
         if not self.normalised:
             settings["normalised"] = False
         return settings

@@ -83,8 +83,8 @@ def train(
 
     Raises:
         SourceError: the source cannot be read, or has no images.
-        LabelError: the protocol leaves no image to train on, or there are neither labels nor
-            pretrained weights.
+        LabelError: the protocol leaves no image to train on, there are neither labels nor
+            pretrained weights, or images of one label alone can be read.
         InputError: too few images can be read.
         ConfigError: settings that do not fit the source.
         SpherequantError: an unfinished training of other settings stands in ``out``.
@@ -107,8 +107,7 @@ def train(
                 f"protocol {config.protocol} leaves no image of {opened.name} to train on: all "
                 f"{len(opened.items)} are queries or unlabelled"
             )
-        classes = tuple(sorted({label for item in items for label in item.labels}))
-        labelled = len(classes) > 1
+        labelled = len(_classes(items)) > 1
         if labelled:
             items = [item for item in items if item.labels]
         else:
@@ -121,6 +120,12 @@ def train(
             raise InputError(
                 f"{len(cache.items)} of the {len(items)} training images could be read, and at "
                 f"least two are needed{first}"
+            )
+        classes = _classes(cache.items)
+        if labelled and len(classes) == 1:
+            raise LabelError(
+                f"of the training images only those of {classes[0]!r} could be read, and at least "
+                f"two labels are needed; {cache.skips[0].path}: {cache.skips[0].reason}"
             )
         if labelled:
             held_out = _held_out(opened, split, cache, setup, limits)
@@ -144,6 +149,10 @@ def train(
     return model
 
 
+def _classes(items: Sequence[Item]) -> tuple[str, ...]:
+    return tuple(sorted({label for item in items for label in item.labels}))
+
+
 @dataclass(frozen=True, slots=True)
 class _Setup:
     """Resolved settings, and the network that they ask for."""
@@ -164,7 +173,8 @@ def _prepare_out(out: str | os.PathLike[str] | None, *, overwrite: bool) -> Path
         return None
     folder = Path(out)
     checkpoint = folder / "checkpoint.safetensors"
-    if (folder / "model.json").exists() and not overwrite:
+    # A checkpoint beside a model is of the training that was to replace it.
+    if (folder / "model.json").exists() and not (overwrite or checkpoint.exists()):
         raise ConfigError(f"{folder} already holds a model: name another, or give --overwrite")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -251,11 +261,11 @@ def _decode(
 def _held_out(
     source: Source, split: Split, trained: PixelCache, setup: _Setup, limits: Limits
 ) -> PixelCache | None:
-    """Decode validation images of one trained label each, where codes follow predictions."""
-    config, known = setup.config, {item.labels for item in trained.items}
-    items = [source.items[i] for i in split.validation if source.items[i].labels in known]
-    one_each = all(len(labels) == 1 for labels in known)
-    if not (items and one_each and config.encode_toward_class and config.pull):
+    """Decode validation images whose labels are all trained, where codes follow predictions."""
+    config, known = setup.config, {label for item in trained.items for label in item.labels}
+    judged = [source.items[i] for i in split.validation]
+    items = [item for item in judged if item.labels and known.issuperset(item.labels)]
+    if not (items and config.encode_toward_class and config.pull):
         return None
     chosen = shuffled(key_hashes(item.key for item in items), split.split_seed)[:MOST_ASKING]
     asking = [items[i] for i in np.sort(chosen)]
@@ -318,13 +328,15 @@ def _train_unsupervised(cache: PixelCache, setup: _Setup, report: Report) -> Mod
         mirror=config.mirror,
     )
     fit_projection(setup.network, features)
+    # The model takes the mean of both sides after the projection, on the sphere. To learn from, the
+    # mean of their features is near enough: another pass of all images would double the time.
     with torch.inference_mode():
         device = setup.fabric.device
-        projected = setup.network.projection(torch.from_numpy(features).to(device)).cpu().numpy()
-    lengths = np.linalg.norm(projected, axis=1, keepdims=True)
-    kept = lengths[:, 0] > 0
+        projected = setup.network.projection(torch.from_numpy(features).to(device))
+        lengths = torch.linalg.vector_norm(projected, dim=1, keepdim=True)
+        directions = (projected / lengths)[lengths[:, 0] > 0]
     codebooks = learn_codebooks(
-        projected[kept] / lengths[kept],
+        directions,
         config.n_codebooks,
         N_CODEWORDS,
         seed=seed_for("codebooks", config.seed),

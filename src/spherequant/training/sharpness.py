@@ -53,7 +53,7 @@ def choose_sharpness(
     precisions is taken where the mean is above that of plain probabilities by two standard errors.
 
     Args:
-        target: with any sharpness; of images of one label each.
+        target: with any sharpness.
         trained: images that the network was trained on.
         held_out: images that it was not trained on.
         euclidean: rank by Euclidean distance, not by inner product.

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # Enough for 256 features' covariance and for 256 codewords; more changes little.
 LEARNING_SAMPLE = 100_000
 _ROWS_AT_ONCE = 8192  # whose float64 copies are held
+_ROUNDING = 1e-10  # of the largest variance: what float32 features leave where nothing varies
 
 
 class _Features(nn.Module):
@@ -64,7 +65,8 @@ def backbone_features(
 def fit_projection(network: EmbeddingNetwork, features_NF: np.ndarray) -> None:
     """Set the projection to the features' principal directions, centred.
 
-    With fewer images than dimensions the last rows are zero: they add nothing to an embedding.
+    Directions in which the images do not differ, as where they are fewer than dimensions, are rows
+    of zeros: they add nothing to an embedding.
 
     Args:
         network: its projection and centring are set; its backbone stays.
@@ -87,7 +89,8 @@ def fit_projection(network: EmbeddingNetwork, features_NF: np.ndarray) -> None:
             "all images look the same to the backbone: at least two different ones are needed"
         )
     rows = np.zeros((dim, features_NF.shape[1]))
-    rows[: len(leading)] = directions[:, leading].T
+    varying = variance[leading] > _ROUNDING * variance[leading[0]]
+    rows[: len(leading)][varying] = directions[:, leading[varying]].T
     with torch.no_grad():
         network.projection.weight.copy_(torch.from_numpy(rows))
         network.projection.bias.copy_(torch.from_numpy(-rows @ mean))
