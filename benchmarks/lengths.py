@@ -17,10 +17,10 @@ import numpy as np
 
 import results
 from embeddings import embedded, with_queries
+from requantize import requantize
 from spherequant import Model
 from spherequant.evaluation import paired_bootstrap
 from spherequant.quantizer import Encoder
-from spherequant.training.requantize import requantize
 from training_runs import rank_with, setting
 
 if TYPE_CHECKING:

@@ -19,11 +19,11 @@ import numpy as np
 
 import results
 from embeddings import Embedded, collection, embedded, label_matrix
+from requantize import requantize
 from spherequant import Model
 from spherequant.evaluation import paired_bootstrap, rank_baselines
 from spherequant.quantizer import Encoder
 from spherequant.training.randomness import key_hashes, shuffled
-from spherequant.training.requantize import requantize
 from spherequant.training.sharpness import MOST_SEARCHED, LabelledVectors, choose_sharpness
 from training_runs import rank_class_centres, rank_codes, rank_floats, setting
 

@@ -7,12 +7,14 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from embeddings import RUNS
+from requantize import requantize
 from spherequant import Codebooks, Model, TrainConfig, train
 from spherequant.evaluation import CodeRanker, FloatRanker, Ranked, rank_baselines, rank_queries
+from spherequant.training.centres import centres_of
 from spherequant.training.recipe import choose_backbone, resolve
-from spherequant.training.requantize import requantize, true_centres
 
 if TYPE_CHECKING:
     from embeddings import Embedded
@@ -91,7 +93,8 @@ def of_length(model: Model, data: Embedded, bits: int) -> Model:
     """Return the model, or its frozen network with codes of another length."""
     if bits == model.bits or model.encoder.target is None:
         return model
-    centres = true_centres(model.encoder.target, data.labels_TC)
+    labels, centres_CD = map(torch.from_numpy, (data.labels_TC, model.class_centres.copy()))
+    centres = centres_of(labels, centres_CD, normalised=model.normalised).numpy()
     return requantize(model, data.collection.training, centres, bits)
 
 

@@ -12,7 +12,6 @@ from spherequant.training.config import N_CODEWORDS
 from spherequant.training.randomness import seed_for
 
 if TYPE_CHECKING:
-    from spherequant.quantizer import ClassTarget
     from spherequant.training.model import Model
 
 
@@ -47,17 +46,3 @@ def requantize(model: Model, z_ND: np.ndarray, centre_ND: np.ndarray | None, bit
     summary = {**model.summary, "requantized_from_bits": model.bits}
     encoder = model.encoder.with_codebooks(codebooks)
     return dataclasses.replace(model, config=config, encoder=encoder, summary=summary)
-
-
-def true_centres(target: ClassTarget, labels_NC: np.ndarray) -> np.ndarray:
-    """Return the centre of each image's given labels.
-
-    Args:
-        target: holds the class centres.
-        labels_NC: bool, at least one label a row.
-
-    Returns:
-        float32 [N, D], rows of length one.
-    """
-    sums = labels_NC.astype(np.float32) @ target.centres_CD
-    return np.asarray(sums / np.linalg.norm(sums, axis=1, keepdims=True), np.float32)
