@@ -48,8 +48,9 @@ def machine() -> str:
     )
     if torch.cuda.is_available():
         kind = torch.cuda.get_device_name()
+    count = torch.get_num_threads()
     return (
-        f"{torch.get_num_threads()} threads, {platform.machine()} with {kind}, "
+        f"{count} thread{'' if count == 1 else 's'}, {platform.machine()} with {kind}, "
         f"Python {platform.python_version()}, torch {torch.__version__}"
     )
 

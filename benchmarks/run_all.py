@@ -1,7 +1,7 @@
 """What `make results` runs: the scripts of this folder in their order, each once.
 
     python benchmarks/run_all.py           the reduced settings: that everything runs, in minutes
-    python benchmarks/run_all.py --full    what docs/results.md shows: hours on two cores
+    python benchmarks/run_all.py --full    everything in full: days on two cores
     python benchmarks/run_all.py --list    what would run, and what it lacks
 
 A step that has ended is not run again until its script or its command changes (--again runs all). A

@@ -35,7 +35,7 @@ def orders(scores, relevant):
 
 
 def plain_average_precision(ranked, at, denominator):
-    """AP@R of one order, as method.md states it; a Fraction."""
+    """AP@R of one order, as docs/protocols.md states it; a Fraction."""
     hits, total = 0, Fraction(0)
     for rank, mark in enumerate(ranked[:at], start=1):
         if mark:
@@ -140,7 +140,7 @@ def test_rounding_stays_small_for_many_items():
 
 
 def direct_average_precision(scores, relevant):
-    """The formula of method.md term by term, one rank at a time, summed exactly."""
+    """The formula of docs/protocols.md term by term, one rank at a time, summed exactly."""
     total, before, hits = [], 0, 0
     values, starts = np.unique(-scores, return_inverse=True)
     sizes = np.bincount(starts)

@@ -159,7 +159,7 @@ class TestDistances:
 
 
 def test_two_terms_of_a_reconstruction_are_one_distance_to_the_blended_target():
-    """method.md, fact 1: λ1‖z-x̂‖² + λ3‖φ-x̂‖² = (λ1+λ3)‖u-x̂‖² + a constant of x̂."""
+    """The blended target: λ1‖z-x̂‖² + λ3‖φ-x̂‖² = (λ1+λ3)‖u-x̂‖² + a constant of x̂."""
     rng = np.random.default_rng(4)
     z, centre = (torch.tensor(unit_rows(rng, 6, 5)) for _ in range(2))
     near, pull = 0.1, 0.3

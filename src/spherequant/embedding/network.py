@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class EmbeddingNetwork(nn.Module):
-    """The network of method.md: an image becomes z, a unit vector.
+    """An image becomes z, a unit vector.
 
     Args:
         backbone: float [B, 3, S, S] -> float [B, features].

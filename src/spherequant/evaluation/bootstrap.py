@@ -1,4 +1,4 @@
-"""When is one better? A paired bootstrap over queries (method.md, "When is one better?")."""
+"""When is one better? A paired bootstrap over queries (docs/protocols.md)."""
 
 from __future__ import annotations
 

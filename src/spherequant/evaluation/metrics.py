@@ -2,7 +2,7 @@
 
 Short codes tie massively, and the order in which a sort leaves tied items is an accident of the
 file order. Every figure here is therefore the **expectation over all orders of tied items**
-(method.md, "Average precision, exactly"), in closed form.
+(docs/protocols.md), in closed form.
 
 A ranking is reduced to its *ties*: for each distinct score that a relevant item has, how many items
 stand before it (``s``), how many share it (``g``), and how many of those are relevant (``t``).
@@ -36,7 +36,7 @@ class Ties:
     A score that one item alone has is a tie of one.
 
     Attributes:
-        before: int64 [T], items ranked before the tie (``s`` in method.md).
+        before: int64 [T], items ranked before the tie (``s`` in the formula).
         size: int64 [T], items in the tie (``g``).
         relevant: int64 [T], relevant items in the tie (``t``), at least 1.
         relevant_before: int64 [T], relevant items ranked before the tie (``c``).
@@ -93,7 +93,7 @@ def find_ties(
 
 
 def tie_averaged_precision(ties: Ties, at: int | None = None) -> tuple[float, float]:
-    """Expected AP@R of one ranking over all orders of its tied items (method.md).
+    """Expected AP@R of one ranking over all orders of its tied items.
 
     The closed form rests on harmonic numbers in float64; its error stays below 1e-10 for a million
     items.
@@ -305,7 +305,7 @@ def _found_with_cut_tie(above: float, s: int, g: int, t: int, c: int, slots: int
     """Expected AP@R with the denominator ``found`` when R cuts the last tie.
 
     The number h of the tie's relevant items inside the cut is hypergeometric, and the denominator
-    c + h depends on it: sum over h (method.md). Dividing expectations instead is wrong.
+    c + h depends on it: sum over h. Dividing expectations instead is wrong.
 
     Args:
         above: sum of precisions of the ties above.

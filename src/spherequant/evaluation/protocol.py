@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 Progress: TypeAlias = Callable[[str, int, int], None]  # stage, done, total
 
-# R of mAP@R where a protocol does not rank everything (method.md, "Protocols").
+# R of mAP@R where a protocol does not rank everything (docs/protocols.md).
 CUTOFFS: dict[str, int] = {"nuswide-21": 5_000, "nuswide-81": 5_000, "imagenet-100": 1_000}
 PREDICTION_ROWS = 1 << 14  # rows classified at a time: bool [rows, C]
 
@@ -68,7 +68,7 @@ def evaluate(  # noqa: PLR0913 - options after the first four are by name only
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Measure a model's codes as a search engine, beside the controls (method.md, "Protocols").
+    """Measure a model's codes as a search engine, beside the controls (docs/protocols.md).
 
     Args:
         model: a trained model.

@@ -125,9 +125,8 @@ class CodebookSums:
     def solve(self, old: Codebooks, epsilon: float) -> Codebooks:
         """The codebooks C of least ``‖AC - U‖² + ε ‖C - C_old‖²``.
 
-        That is ``(AᵀA + εI) C = AᵀU + ε C_old``, by Cholesky in float64 (method.md, "Codebooks
-        given codes"). AᵀA is singular, hence ε > 0. A codeword that no item uses stays where it
-        was.
+        That is ``(AᵀA + εI) C = AᵀU + ε C_old``, by Cholesky in float64. AᵀA is singular, hence
+        ε > 0. A codeword that no item uses stays where it was.
 
         Args:
             old: C_old, the codebooks to stay near.

@@ -106,9 +106,9 @@ class ClassTarget:
 
         Single label: the class of the largest logit, the lowest of equal ones. Multi-label: the
         best one, and every label whose logit lies less than log 2 below it, that is, whose
-        probability is above half of the best one's. (This is method.md's ".5" read relative to
-        the best label: softmax spreads its mass over an image's labels, so the probability of
-        each of three labels is near a third.)
+        probability is above half of the best one's. (Of the best one's and not of 1: softmax
+        spreads its mass over an image's labels, so the probability of each of three labels is
+        near a third.)
 
         Args:
             z_ND: float32 [N, D], unit rows.

@@ -1,6 +1,6 @@
 """The alternating loop: network steps on L, then codes and codebooks of clean images, anew.
 
-Codes and codebooks stand still in a network step (method.md, "The objective").
+Codes and codebooks stand still in a network step.
 """
 
 from __future__ import annotations
@@ -284,7 +284,7 @@ class Trainer:
         return codebooks
 
     def _target(self, z_ND: np.ndarray, centres: torch.Tensor) -> np.ndarray:
-        """Return u of method.md: embeddings blended with the centres of their given labels."""
+        """Return u: embeddings blended with the centres of their given labels."""
         labels = torch.from_numpy(self.images.labels)
         phi_ND = centres_of(labels, centres, normalised=self.config.normalised).numpy()
         pull = self.config.pull

@@ -62,7 +62,9 @@ def discriminative_loss(centre_BD: torch.Tensor, reconstruction_BD: torch.Tensor
     """Return the mean of ``‖φ_y - x̂‖²``: reconstructions near the centre of their class.
 
     The network's step sees a constant: codes, codebooks and centres stand still in it. The term
-    acts where codes and codebooks are learned, through the blended target (method.md, fact 1).
+    acts where codes and codebooks are learned, through the blended target: as functions of x̂
+    alone, ``λ1‖z - x̂‖² + λ3‖φ - x̂‖²`` is ``(λ1 + λ3)‖u - x̂‖²`` and a constant, with
+    ``u = (λ1 z + λ3 φ) / (λ1 + λ3)``.
     """
     return _mean_squared_distance(centre_BD, reconstruction_BD)
 

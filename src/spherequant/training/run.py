@@ -61,7 +61,8 @@ def train(
 ) -> Model:
     """Train a network and a quantizer on the training images of a source.
 
-    With labels: the objective of method.md (DSQ), or the alternative that ``config`` names.
+    With labels: the objective of Deep Spherical Quantization (arXiv:1906.02865), or the
+    alternative that ``config`` names (docs/alternatives.md).
     Without: the features of a pretrained backbone, projected to their principal directions and
     quantized as they are.
 
