@@ -1,5 +1,7 @@
 """Validation at the end of a training."""
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -45,9 +47,21 @@ def test_no_validation_images_no_figure(trained, photos):
         assert validate(model, source, Limits()) is None
 
 
+def test_validation_images_that_cannot_be_read_give_no_figure(trained, many, tmp_path):
+    shutil.copytree(many, tmp_path / "photos")
+    with open_source(tmp_path / "photos") as source:
+        keys = [source.items[i].key for i in make_split(source.items).validation]
+    for key in keys:
+        (tmp_path / "photos" / key).write_bytes(b"no image")
+    with open_source(tmp_path / "photos") as source:
+        assert [source.items[i].key for i in make_split(source.items).validation] == keys
+        assert validate(Model.load(trained.path), source, Limits()) is None
+
+
 def test_large_splits_are_sampled(trained, photos, monkeypatch):
     model = Model.load(trained.path)
     monkeypatch.setattr(validation, "MOST_DATABASE", 10)
+    monkeypatch.setattr(validation, "MOST_QUERIES", 2)
     monkeypatch.setattr(
         "spherequant.images.make_split",
         lambda *arguments: _with_validation(make_split(*arguments)),
@@ -55,7 +69,7 @@ def test_large_splits_are_sampled(trained, photos, monkeypatch):
     with open_source(photos) as source:
         first, second = (validate(model, source, Limits()) for _ in range(2))
     assert first == second
-    assert (first.query_count, first.database_count) == (3, 10)
+    assert (first.query_count, first.database_count) == (2, 10)
 
 
 def _with_validation(split):

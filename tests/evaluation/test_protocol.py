@@ -143,6 +143,28 @@ def test_unseen_classes_puts_them_in_the_headline(make_model, make_pictures):
     assert figures["map"] == pytest.approx(ap[report.queries.headline].mean())
 
 
+def test_a_query_with_a_seen_and_an_unseen_label_is_not_in_the_headline(make_model, make_pictures):
+    plain = make_split(open_source(make_pictures()).items, "unseen-classes", 3)
+    unseen, seen = plain.unseen_classes[0], plain.seen_classes[0]
+    pictures = make_pictures(
+        labels_of=lambda name, n: (name, seen) if name == unseen and n % 2 else (name,)
+    )
+    split = make_split(open_source(pictures).items, "unseen-classes", 3)
+    assert split.unseen_classes == plain.unseen_classes
+    queries = evaluate(make_model(), pictures, "unseen-classes", examples=0).queries
+    both = tuple(sorted((seen, unseen)))
+    headlines = dict(zip(queries.labels, queries.headline, strict=True))
+    assert headlines[both] == 0
+    assert headlines[(unseen,)] == 1
+
+
+def test_unseen_classes_without_a_query_are_an_error(make_model, make_pictures):
+    unseen = make_split(open_source(make_pictures()).items, "unseen-classes", 3).unseen_classes
+    bad = [f"{name}/{n:03}.png" for name in unseen for n in range(20)]
+    with pytest.raises(LabelError, match="is of one of the unseen classes"):
+        evaluate(make_model(), make_pictures(bad=bad), "unseen-classes")
+
+
 def test_without_a_classifier_its_controls_are_null(make_model, make_pictures):
     figures = evaluate(make_model(classes=()), make_pictures()).to_dict()
     assert figures["class_id_map"] is None

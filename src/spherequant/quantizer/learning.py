@@ -58,6 +58,9 @@ def nearest_codes(
 
     Returns:
         uint8 [N, M], on the device of ``u_ND``.
+
+    Raises:
+        InputError: another D, or a setting out of the encoder's range.
     """
     if u_ND.device.type != "cpu":
         return encode_batch(u_ND, codebooks, beam, icm_rounds, icm_starts)
@@ -116,7 +119,21 @@ def improve(
     beam: int = TURN_BEAM,
     icm_rounds: int = DEFAULT_ICM_ROUNDS,
 ) -> Codebooks:
-    """One turn: codes given codebooks, then codebooks given codes, then unused codewords."""
+    """One turn: codes given codebooks, then codebooks given codes, then unused codewords.
+
+    Args:
+        codebooks: Where to start from.
+        u_ND: float [N, D], N >= 1.
+        generator: A generator on the CPU.
+        beam: Partial codes kept after each codebook.
+        icm_rounds: Most rounds of ICM.
+
+    Returns:
+        New codebooks of the same shape.
+
+    Raises:
+        InputError: another D.
+    """
     codes_NM = nearest_codes(u_ND, codebooks, beam, icm_rounds, TURN_STARTS)
     return _updated(codebooks, codes_NM, u_ND, generator)
 
@@ -230,7 +247,12 @@ def residual_codebooks(
 
     Returns:
         Codebooks of the shape [M, K, D].
+
+    Raises:
+        InputError: no rows.
     """
+    if len(u_ND) == 0:
+        raise InputError("codebooks cannot be learned from no vectors")
     levels: list[npt.NDArray[np.float32]] = []
     residual_ND = u_ND
     for m in range(n_codebooks):
@@ -316,7 +338,7 @@ def learn_codebooks(
     generator = torch.Generator().manual_seed(seed)
     device = u_ND.device if isinstance(u_ND, torch.Tensor) else torch.device("cpu")
     rows = as_rows(u_ND.detach().cpu().numpy() if isinstance(u_ND, torch.Tensor) else u_ND)
-    if len(rows) == 0:
+    if len(rows) == 0:  # with `init` too, from which no turn could be made
         raise InputError("codebooks cannot be learned from no vectors")
     budget = nonzero_budget(sparsity, n_codebooks, n_codewords, rows.shape[1])
     u_ND = _subsample(as_tensor(rows, torch.float32, device), _MAX_ROWS, generator)
