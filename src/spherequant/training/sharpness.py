@@ -20,7 +20,8 @@ from spherequant.quantizer.target import SHARPNESS
 if TYPE_CHECKING:
     from spherequant.quantizer import ClassTarget
 
-SHARPNESSES = (0.25, 0.35, 0.5, 0.7, SHARPNESS, 1.4, 2.0, 2.8, 4.0)
+# Images of several labels want smaller ones than images of one do.
+SHARPNESSES = (0.06, 0.09, 0.12, 0.18, 0.25, 0.35, 0.5, 0.7, SHARPNESS, 1.4, 2.0, 2.8, 4.0)
 LEAST_ASKING = 20  # fewer would choose by chance
 MOST_ASKING, MOST_SEARCHED = 1_000, 5_000  # what takes seconds
 
