@@ -106,6 +106,7 @@ def make_awkward_folder(path: Path) -> dict[str, Expectation]:
         file = path / junk
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(encode(colour_image("red"), "JPEG"))
+    (path / ".#lock").symlink_to(path / "gone")
     return expected
 
 

@@ -136,6 +136,11 @@ def test_every_mode_becomes_rgb(mode):
         assert pixels(encode(image, kind)).min() == 255
 
 
+def test_a_transparent_16_bit_grey_shows_white():
+    grey = Image.fromarray(np.array([[0, 3000, 65535]], np.uint16))
+    assert pixels(encode(grey, "PNG", transparency=0))[0, :, 0].tolist() == [255, 12, 255]
+
+
 def test_transparency_shows_white_in_every_way_a_file_can_say_it():
     rgba = Image.new("RGBA", (4, 1), (0, 0, 0, 0))
     rgba.putpixel((1, 0), (0, 0, 0, 255))

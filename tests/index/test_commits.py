@@ -121,3 +121,26 @@ def test_followers_of_an_interrupted_leader_are_told():
     follower.join()
     assert started.is_set()
     assert len(errors) == 1
+
+
+@pytest.mark.parametrize("leading", [True, False])
+def test_a_write_interrupted_while_it_waits_is_never_made(leading, monkeypatch):
+    made = []
+
+    def commit(writes):
+        made.extend(write.value for write in writes)
+        return [1 for _ in writes]
+
+    group = GroupCommit(commit, wait_seconds=30)
+    group._leading = not leading  # else it waits for another leader
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(group._changed, "wait", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            group.submit(Write(0))
+    group._leading, group._wait_seconds = False, 0.0
+    assert group.submit(Write(1)) == 1
+    assert made == [1]

@@ -181,6 +181,11 @@ def test_bad_arguments_of_add_are_refused(tmp_path, index, codebooks, unit_rows,
         ({"keys": ["a"], "codes": [[0, 0, 0]], "labels": []}, "0 given for 1 keys"),
         ({"keys": ["a"], "codes": [[0, 0, 0]], "labels": "cat"}, "one entry for each"),
         ({"keys": ["a"], "codes": [[0, 0, 0]], "labels": [[1]]}, "labels of 'a' are texts"),
+        ({"keys": ["a"], "codes": [[0, 0, 0]], "labels": [None]}, "labels of 'a' are texts"),
+        ({"keys": ["a"], "codes": [[0, 0, 0]], "labels": [3]}, "labels of 'a' are texts"),
+        ({"keys": ["a"], "codes": [[0, 0, 0]], "labels": ["\ud800"]}, "valid Unicode"),
+        ({"keys": ["a", "b"], "codes": [[0, 0, 0], [1]]}, "codes cannot be read"),
+        ({"keys": ["a", "b"], "vectors": [[0, 1], [1]]}, "vectors cannot be read"),
         ({"keys": ["a"], "codes": [[0, 0, 0]], "metadata": [{"x": 1}]}, "no column here"),
         ({"keys": ["a"], "codes": [[0, 0, 0]], "metadata": []}, "0 given for 1 keys"),
         ({"keys": ["a"], "images": [picture(1)]}, "made from codebooks alone"),
@@ -203,6 +208,7 @@ def test_bad_arguments_of_search_are_refused(index, unit_rows, picture):
         ({"vectors": one[:, :5]}, r"shape \[n, 16\]"),
         ({"vectors": np.full((1, 16), np.inf)}, "infinite"),
         ({"vectors": np.zeros(16)}, "zero"),
+        ({"vectors": [[1, 2], [3]]}, "vectors cannot be read"),
         ({"vectors": one, "k": 0}, "k is a whole number"),
         ({"vectors": one, "k": 2.5}, "k is a whole number"),
         ({"vectors": one, "k": True}, "k is a whole number"),
@@ -441,6 +447,8 @@ def test_labels_and_metadata_change_alone(tmp_path, embedder, picture):
             ({"labels": []}, "0 given for 1"),
             ({"metadata": [{"nope": 1}]}, "no column here"),
             ({"metadata": [{"year": "x"}]}, "does not fit"),
+            ({"metadata": [{"place": "\ud800"}]}, "does not fit"),
+            ({"labels": ["\ud800"]}, "valid Unicode"),
         ):
             with pytest.raises(InputError, match=reason):
                 index.update(["a"], **arguments)

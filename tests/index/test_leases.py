@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from spherequant.index import leases
 from spherequant.index.leases import leased_versions, take_lease
+
+OPEN_FILES = Path("/proc/self/fd")
 
 
 def test_a_lease_holds_until_released(tmp_path):
@@ -51,3 +56,18 @@ def test_where_nothing_can_be_written_there_is_no_lease(tmp_path):
     if sys.platform != "linux":
         pytest.skip("/proc is Linux's")
     assert take_lease(tmp_path / "missing" / "deeper", 1) is None
+
+
+def test_where_nothing_can_be_locked_nothing_is_left(tmp_path, monkeypatch):
+    lease = take_lease(tmp_path, 3)
+    before = len(list(OPEN_FILES.iterdir()))
+
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(leases.fcntl, "flock", no_locks)
+    assert [take_lease(tmp_path, 4) for _ in range(5)] == [None] * 5
+    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list(OPEN_FILES.iterdir())) == before
+    assert leased_versions(tmp_path) == {3}
+    lease.release()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -193,6 +194,18 @@ def test_an_index_that_was_emptied_and_filled(pair):
 def held(index):
     """Which segments hold their ids."""
     return [segment.held_ids is not None for segment in index.searcher.in_memory.segments]
+
+
+def test_following_makes_no_array_of_all_ids(pair):
+    writer, reader = pair
+    add(writer, 300, 40_000)
+    reader.refresh()
+    items = reader.searcher.in_memory
+    tracemalloc.start()
+    assert not items.crowded
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40_000
 
 
 def test_ids_without_gaps_take_no_memory(pair):

@@ -8,6 +8,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from spherequant.errors import (
     DuplicateKeyError,
@@ -15,7 +16,7 @@ from spherequant.errors import (
     RemovalRefusedError,
     SourceError,
 )
-from spherequant.images import open_source
+from spherequant.images import Limits, open_source
 from spherequant.index import Index, infer_metadata_columns
 
 
@@ -392,3 +393,44 @@ def test_an_interrupted_sync_resumes(photo_index, photos, embedder, monkeypatch)
 def test_an_index_of_codebooks_takes_no_images(index, photos):
     with pytest.raises(InputError, match="made from codebooks alone"):
         index.sync(photos)
+
+
+@pytest.mark.parametrize("limits", [None, Limits(max_pixels=100)])
+def test_the_bounds_of_an_open_source_hold(photo_index, photos, limits):
+    """12 x 12 pixels, some of them of an array: its size is no number of encoded bytes."""
+    with open_source(photos, limits=Limits(max_pixels=100)) as source:
+        report = photo_index.sync(source, limits=limits)
+    assert report.total == 0
+    assert report.skipped
+    assert all("pixels" in skip.reason for skip in report.skipped)
+
+
+def test_given_bounds_win_over_those_of_an_open_source(photo_index, photos):
+    with open_source(photos, limits=Limits(max_bytes=10)) as source:
+        report = photo_index.sync(source, limits=Limits())
+    assert report.added == len(source.items)
+    assert not report.skipped
+
+
+def test_an_array_has_no_encoded_bytes_to_bound(photo_index):
+    large = [("a", np.zeros((40, 40, 3), np.uint8), None)]
+    limits = Limits(max_bytes=40 * 40)
+    assert photo_index.sync(large, limits=limits).added == 1
+
+
+@pytest.mark.parametrize("mtime", [(1980, 1, 1, 0, 0, 0), (2020, 1, 1, 0, 0, 0)])
+def test_a_change_in_a_reproducible_archive_is_found(photo_index, tmp_path, mtime):
+    """Every file has the same time there; of BMPs the size is the same too."""
+
+    def pack(level):
+        with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+            for name, value in (("a.bmp", level), ("b.bmp", 7)):
+                data = io.BytesIO()
+                Image.new("RGB", (12, 12), (value, 0, 0)).save(data, "BMP")
+                archive.writestr(zipfile.ZipInfo(name, mtime), data.getvalue())
+
+    pack(1)
+    assert photo_index.sync(tmp_path / "photos.zip").added == 2
+    pack(200)
+    report = photo_index.sync(tmp_path / "photos.zip")
+    assert (report.updated, report.unchanged) == (1, 1)

@@ -169,3 +169,18 @@ def test_a_failed_upkeep_disturbs_no_writer(items, monkeypatch, caplog, error, l
         keeper.note_commit(1)
         keeper.wait()
     assert [record.levelname for record in caplog.records] == ([level] if level else [])
+
+
+def test_a_commit_stands_when_no_thread_can_be_started(index, monkeypatch, caplog):
+    def none_left(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(upkeep, "VERSIONS_BETWEEN", 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(upkeep.threading.Thread, "start", none_left)
+        add_one_by_one(index, 3)
+    assert len(index) == 3
+    assert "put off" in caplog.text
+    add_one_by_one(index, 1, start=3)
+    index.close()
+    assert len(caplog.records) == 3  # the fourth found a thread

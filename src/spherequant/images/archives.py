@@ -22,7 +22,7 @@ import weakref
 import zipfile
 import zlib
 from functools import lru_cache
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from spherequant.errors import InputError, SourceError
 from spherequant.images.decoding import HEAD_BYTES
@@ -50,6 +50,7 @@ _ENCRYPTED = 0x1
 _SUFFIX = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
 _TAR_END = bytes(tarfile.BLOCKSIZE)
 _UNPACK_BYTES = 1 << 20
+_NO_TIME = (1980, 1, 1, 0, 0, 0)  # the first that a .zip can tell, of files without one
 _SPARE_DISK = 256 << 20  # left free on the disk that a compressed .tar is unpacked to
 
 
@@ -90,6 +91,7 @@ class ZipSource(Source):
             listing: Listing[zipfile.ZipInfo] = Listing()
             list_images(_zip_entries(self._zip, listing), self._head, listing)
             check_readable(listing, self._head, str(path))
+            _forget_equal_times(listing)
             items, skips, note = label_items(
                 listing, labels, archive=True, read=lambda entry: self._member(entry.place, limits)
             )
@@ -146,6 +148,7 @@ class TarSource(Source):
         try:
             list_images(_tar_entries(self._file, path, listing), self._head, listing)
             check_readable(listing, self._head, str(path))
+            _forget_equal_times(listing)
             items, skips, note = label_items(
                 listing,
                 labels,
@@ -204,10 +207,20 @@ def _zip_entries(
 
 @lru_cache(maxsize=4096)
 def _utc_seconds(date_time: tuple[int, int, int, int, int, int]) -> float:
+    if date_time == _NO_TIME:
+        return 0.0
     try:
         return float(calendar.timegm(date_time))
     except ValueError:  # month or day 0, which some programs write
         return 0.0
+
+
+def _forget_equal_times(listing: Listing[Any]) -> None:
+    """Take one time of all images for none: who packs reproducibly gives every file the same."""
+    entries = listing.images.values()
+    if len(entries) > 1 and len({entry.mtime for entry in entries}) == 1:
+        for entry in entries:
+            entry.mtime = 0.0
 
 
 def _tar_entries(

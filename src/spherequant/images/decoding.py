@@ -153,7 +153,10 @@ def to_png(image: Image.Image) -> bytes:
 def _to_rgb(image: Image.Image) -> Image.Image:
     """8-bit RGB by what the mode means; transparent pixels show white."""
     if image.mode.startswith("I;16"):
-        return _grey(_from_16_bit(np.asarray(image)))
+        values_HW = np.asarray(image)
+        grey_HW = _from_16_bit(values_HW)
+        grey_HW[values_HW == image.info.get("transparency", -1)] = 255
+        return _grey(grey_HW)
     if image.mode == "I":
         return _grey(_from_integers(np.asarray(image)))
     if image.mode == "F":

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from spherequant.errors import ConfigError, LabelError
+from spherequant.errors import ConfigError, InputError, LabelError
 from spherequant.images.items import Item, Skip
 from spherequant.images.listing import TABLE_NAME, covers, nfc
 
@@ -134,8 +134,12 @@ def label_items(
                 f"--labels csv needs a {TABLE_NAME} at the top of the source, with the header "
                 "'path,labels'; there is none"
             )
+        try:
+            rows = read(table)
+        except InputError as error:
+            raise LabelError(f"{table.path} cannot be read: {error}") from None
         found = _from_table(
-            read(table), listing.images, prefix, {skip.path for skip in skips} | listing.present
+            rows, listing.images, prefix, {skip.path for skip in skips} | listing.present
         )
     elif mode == "none":
         found = Labelling("no labels, as asked")

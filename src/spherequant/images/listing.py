@@ -63,7 +63,12 @@ class Listing(Generic[Place]):
     complete: bool = True
 
     def skip(self, path: str, reason: str) -> None:
-        """Report a file that is there and passed over; a folder's path ends in ``/``."""
+        """Report a file that is there and passed over; a folder's path ends in ``/``.
+
+        Of junk nothing is said.
+        """
+        if _JUNK.search(path):
+            return
         self.skips.append(Skip(printable(path), reason))
         try:
             self.present.add(_key(path))

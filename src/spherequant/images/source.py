@@ -60,13 +60,17 @@ class Source(ABC):
         """Whether ``present`` has the key, or a folder above it."""
         return covers(self.present, key)
 
-    def read(self, item: Item) -> bytes:
+    def read(self, item: Item, limits: Limits | None = None) -> bytes:
         """The encoded image; its digest is the sha256 of these bytes.
+
+        Args:
+            item: One of ``items``.
+            limits: Bounds; the source's own when None.
 
         Raises:
             InputError: Gone, unreadable, damaged in its archive, or above the bound on bytes.
         """
-        return self._read(item, self.limits)
+        return self._read(item, limits or self.limits)
 
     def image(
         self, item: Item, limits: Limits | None = None, reserve: Reserve | None = None

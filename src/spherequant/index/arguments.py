@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from spherequant.errors import InputError
 from spherequant.images.decoding import PillowGuard, upright_rgb
+from spherequant.images.listing import is_unicode
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 def check_keys(keys: object) -> list[str]:
@@ -66,11 +70,25 @@ def check_labels(
     if isinstance(labels, str):
         raise InputError("labels are a list with one entry for each key; got one text.")
     check_length("labels", len(labels), len(keys))
-    checked = [(some,) if isinstance(some, str) else tuple(some) for some in labels]
-    for key, some in zip(keys, checked, strict=True):
-        if not all(isinstance(label, str) for label in some):
-            raise InputError(f"labels of {key!r} are texts; got {some!r}.")
+    checked = []
+    for key, given in zip(keys, labels, strict=True):
+        some = (given,) if isinstance(given, str) or not isinstance(given, Iterable) else given
+        checked.append(tuple(some))
+        if not all(isinstance(label, str) and is_unicode(label) for label in checked[-1]):
+            raise InputError(f"labels of {key!r} are texts of valid Unicode; got {given!r}.")
     return checked
+
+
+def as_array(values: object, what: str) -> NDArray[Any]:
+    """Values as an array.
+
+    Raises:
+        InputError: rows of different lengths.
+    """
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise InputError(f"{what} cannot be read as an array: {error}") from None
 
 
 def check_images(images: object) -> Iterable[Any]:

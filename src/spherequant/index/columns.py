@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from spherequant.errors import ConfigError, InputError
+from spherequant.images.listing import is_unicode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -202,12 +204,13 @@ def check_value(name: str, value: object, kind: str, key: str) -> Value:
     if value is None:
         return None
     if kind == "string":
-        if isinstance(value, str):
+        if isinstance(value, str) and is_unicode(value):
             return value
     elif isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
         if kind == "float64":
-            return float(value)
-        if value == value // 1 and int(value) in _INT64:  # whole; NaN and infinity are not
+            with suppress(OverflowError):  # a whole number beyond every float
+                return float(value)
+        elif value == value // 1 and int(value) in _INT64:  # whole; NaN and infinity are not
             return int(value)
     raise InputError(
         f"metadata {name!r} of {key!r} is {value!r}, which does not fit the column's type {kind}, "

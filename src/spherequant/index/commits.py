@@ -71,6 +71,8 @@ class GroupCommit(Generic[WriteT, ResultT]):
     def submit(self, write: WriteT) -> ResultT:
         """Commit ``write``, perhaps with others; returns when it is durable.
 
+        Interrupted while it waits, the write is not made, unless a group took it before.
+
         Raises:
             Exception: what the commit reported for this write.
         """
@@ -78,9 +80,14 @@ class GroupCommit(Generic[WriteT, ResultT]):
         with self._changed:
             self._queue.append(entry)
             self._changed.notify_all()
-            while entry.outcome is None and self._leading:
-                self._changed.wait()
-            group = [] if entry.outcome is not None else self._gather()
+            try:
+                while entry.outcome is None and self._leading:
+                    self._changed.wait()
+                group = [] if entry.outcome is not None else self._gather()
+            except BaseException:  # an interrupt: nobody is to make this write later
+                if entry in self._queue:  # else a group has it already
+                    self._queue.remove(entry)
+                raise
         if group:
             self._lead(group)
         if isinstance(entry.outcome, BaseException):

@@ -15,7 +15,7 @@ from spherequant.errors import InputError, SpherequantError
 from spherequant.index.faults import is_panic, translate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -26,18 +26,30 @@ MAX_OPERATORS = 250
 _EXAMPLES = "array_has(labels, 'cat'), key LIKE 'holiday/%', size > 100000"
 
 _QUOTED = re.compile(r"'(?:[^']|'')*'|`[^`]*`")
-_OPERATOR = re.compile(
-    r"::|[-+*/%|&^<>=!~]+|\b(?:is|not|like|ilike|between|in|similar|case|cast|at|collate)\b",
+_OPERATOR = re.compile(r"::|[-+*/%|&^<>=!~]+")
+_WORD = re.compile(r"\b[^\W\d]\w*\b(?!\s*\()")  # that is not called
+# A chain of the first three of any length does no harm; the last are values. All others count as
+# operators: the planner calls itself for many of them.
+_FREE = re.compile(r"and|or|xor|false|infinity|nan|null|true", re.IGNORECASE)
+_KEYWORD = re.compile(
+    r"array|as|at|between|cast|collate|distinct|div|escape|from|ilike|in|interval|is|like|not"
+    r"|regexp|rlike|similar|to|try_cast|unknown|with|without|zone"
+    r"|bigint|bool|boolean|char|date|decimal|double|float|int|integer|numeric|precision|real"
+    r"|smallint|string|text|time|timestamp|tinyint|unsigned|varchar",
     re.IGNORECASE,
 )
 _NO_FIELD = re.compile(r"No field named (.+?)\. ")
 
 
-def check_where(where: object) -> str:
+def check_where(where: object, columns: Collection[str]) -> str:
     """The expression, in parentheses, or an error that says what is wrong with it.
 
+    Args:
+        where: the expression.
+        columns: that it may name.
+
     Raises:
-        InputError: the text is no single expression.
+        InputError: the text is no single expression, or names what is no column.
     """
     if not isinstance(where, str) or not where.strip():
         raise InputError(f"a filter is a text such as {_EXAMPLES}; got {where!r}.")
@@ -45,14 +57,14 @@ def check_where(where: object) -> str:
         raise InputError(
             f"the filter has {len(where):,} characters; at most {MAX_CHARACTERS:,} are allowed."
         )
-    bare = _QUOTED.sub(" x ", where)
-    reason = _objection(bare)
+    bare = _QUOTED.sub(" ? ", where)
+    reason = _objection(bare, columns)
     if reason:
         raise InputError(f"the filter {_shown(where)} cannot be used: {reason}.")
     return f"({where})"
 
 
-def _objection(bare: str) -> str | None:
+def _objection(bare: str, columns: Collection[str]) -> str | None:
     """What is wrong with an expression whose quoted parts were taken out."""
     for mark, reason in (
         (";", "it is one expression, without ';'"),
@@ -72,7 +84,13 @@ def _objection(bare: str) -> str | None:
             break
     if depth != 0:
         return "its parentheses do not match"
-    operators = len(_OPERATOR.findall(bare))
+    names = {name.casefold() for name in columns}
+    words = [word for word in _WORD.findall(bare) if word.casefold() not in names]
+    words = [word for word in words if not _FREE.fullmatch(word)]
+    unknown = next((word for word in words if not _KEYWORD.fullmatch(word)), None)
+    if unknown is not None:
+        return f"there is no column {unknown!r}. The columns are: {', '.join(columns)}"
+    operators = len(_OPERATOR.findall(bare)) + len(words)
     if operators > MAX_OPERATORS:
         return (
             f"it has {operators:,} operators, at most {MAX_OPERATORS} are allowed; for many values "
@@ -95,7 +113,7 @@ def matching_ids(dataset: Any, where: str, columns: Sequence[str]) -> NDArray[np
     Raises:
         InputError: the expression cannot be evaluated.
     """
-    expression = check_where(where)
+    expression = check_where(where, columns)
     with _explained(where, columns):
         found = dataset.to_table(columns=["id"], filter=expression)
     ids: NDArray[np.int64] = found["id"].to_numpy()
@@ -116,7 +134,7 @@ def filtered(
     Raises:
         InputError: the expression cannot be evaluated.
     """
-    expression = check_where(where)
+    expression = check_where(where, columns)
     with _explained(where, columns):
         yield from dataset.to_batches(columns=list(names), filter=expression)
 

@@ -10,6 +10,7 @@ from spherequant.errors import InputError
 from spherequant.images import perceptual_hash, thumbnail
 from spherequant.index import columns
 from spherequant.index.arguments import (
+    as_array,
     check_images,
     check_labels,
     check_length,
@@ -74,7 +75,7 @@ class Incoming:
         values = self._check_metadata(metadata, keys)
         kept = check_originals(originals, keys, images is not None)
         digests, sizes = digests_and_sizes(kept)
-        unit = None if vectors is None else self.check_vectors(np.asarray(vectors))
+        unit = None if vectors is None else self.check_vectors(as_array(vectors, "vectors"))
         shown = _Shown()
         if images is not None:
             found = self._look_at(check_images(images), len(keys), shown, embed=unit is None)
@@ -84,7 +85,7 @@ class Incoming:
             check_length("vectors", len(unit), len(keys))
             made = self._encoder().encode(unit)
         else:
-            made = self._check_codes(np.asarray(codes))
+            made = self._check_codes(as_array(codes, "codes"))
             check_length("codes", len(made), len(keys))
             if self._header.keep_vectors:
                 raise InputError(

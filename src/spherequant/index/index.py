@@ -20,7 +20,7 @@ from spherequant.errors import (
     UnknownKeyError,
 )
 from spherequant.images import Limits, Skip, Source, open_source
-from spherequant.index.arguments import check_images, check_keys, first_repeat
+from spherequant.index.arguments import as_array, check_images, check_keys, first_repeat
 from spherequant.index.cache import load_cache, save_cache
 from spherequant.index.catalogue import Catalogue, Change, Removal, Upsert, Write
 from spherequant.index.commits import GroupCommit
@@ -367,7 +367,7 @@ class Index:
             queries, ids = searcher.query_vectors(check_keys(keys))
             exclude = None if include_self else ids
         elif vectors is not None:
-            array = np.asarray(vectors)
+            array = as_array(vectors, "vectors")
             queries = self._incoming.check_vectors(array[None] if array.ndim == 1 else array)
         else:
             # Not as a list: the model takes a batch at a time, and so holds few decoded pictures.
@@ -505,7 +505,7 @@ class Index:
             labels: how labels are read, see ``open_source``.
             allow_removal: let more than half of the source's items be removed.
             dry_run: compare and report, write nothing.
-            limits: bounds on one image.
+            limits: bounds on one image; None for those of an open source, or the usual.
             progress: called with (images done, images in all).
 
         Raises:
@@ -515,8 +515,8 @@ class Index:
         """
         started = time.monotonic()
         check_source_name(name)
-        limits = limits or Limits()
-        opened = open_source(source, labels=labels, limits=limits)
+        opened = open_source(source, labels=labels, limits=limits or Limits())
+        limits = limits or opened.limits  # an open source has bounds of its own
         with opened if opened is not source else nullcontext():
             self.refresh()
             searcher = self.searcher

@@ -23,28 +23,43 @@ class Lease:
         self._path = path
         self._descriptor = descriptor
 
+    def lock(self) -> bool:
+        """Lock the file; whether it is still there then.
+
+        Raises:
+            OSError: the file system has no locks.
+        """
+        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+        return os.fstat(self._descriptor).st_nlink > 0
+
     def release(self) -> None:
         """Give the version up. Safe to call twice."""
-        if self._descriptor < 0:
-            return
+        if self._descriptor >= 0:
+            self._path.unlink(missing_ok=True)
+            self.close()
+
+    def close(self) -> None:
+        """Close the file, and leave it there."""
         descriptor, self._descriptor = self._descriptor, -1
-        self._path.unlink(missing_ok=True)
         os.close(descriptor)
 
 
 def take_lease(folder: Path, version: int) -> Lease | None:
-    """Claim ``version``; None where the index cannot be written (a read-only copy)."""
+    """Claim ``version``; None where nothing can be written (a read-only copy) or locked."""
     path = folder / f"{version}-{uuid.uuid4().hex}.lease"
-    try:
-        while True:
+    while True:
+        try:
             folder.mkdir(exist_ok=True)
-            descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
-            if os.fstat(descriptor).st_nlink > 0:
-                return Lease(path, descriptor)
-            os.close(descriptor)  # cleaning came between creating and locking: once more
-    except OSError:
-        return None
+            lease = Lease(path, os.open(path, os.O_CREAT | os.O_RDWR, 0o666))
+        except OSError:
+            return None
+        try:
+            if lease.lock():
+                return lease
+        except OSError:  # a file system without locks
+            lease.release()
+            return None
+        lease.close()  # cleaning came between creating and locking: once more
 
 
 def leased_versions(folder: Path) -> set[int]:
@@ -71,7 +86,7 @@ def _delete_if_dead(path: Path) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         path.unlink(missing_ok=True)
-    except BlockingIOError:
+    except OSError:  # it is locked, or nothing can be locked there: believe it
         return False
     finally:
         os.close(descriptor)

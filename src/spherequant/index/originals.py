@@ -14,7 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from spherequant.errors import InputError, OriginalError
+from spherequant.errors import InputError, OriginalError, SourceError
 from spherequant.images import Limits
 from spherequant.images.archives import open_archive
 from spherequant.images.listing import nfc
@@ -169,6 +169,8 @@ def _plain(error: InputError | OSError) -> str:
     """A reason without the path, which is not everyone's to see."""
     if isinstance(error, FileNotFoundError):
         return "it is gone"
+    if isinstance(error, SourceError):
+        return "its archive cannot be read"
     if isinstance(error, OSError):
         return f"it cannot be read ({(error.strerror or 'input/output error').lower()})"
     return str(error).rstrip(".")

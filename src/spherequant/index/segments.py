@@ -294,7 +294,7 @@ def follow(before: Items, dataset: Any, codebooks: Codebooks) -> Items | None:
 
 
 def _tail_limit(main: Segment) -> int:
-    return max(_LEAST_TAIL, len(main.ids) // _TAIL_SHARE)
+    return max(_LEAST_TAIL, len(main) // _TAIL_SHARE)
 
 
 def _fragments(dataset: Any) -> tuple[Fragment, ...]:

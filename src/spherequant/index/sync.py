@@ -284,7 +284,7 @@ class Sync:
 
         def digest(item: Item) -> str | InputError:
             try:
-                return sha256(self._source.read(item)).hexdigest()
+                return sha256(self._source.read(item, self._limits)).hexdigest()
             except InputError as error:
                 return error
 
@@ -452,8 +452,7 @@ class _Hashing(Source):
         self.digests: dict[str, str] = {}
 
     def _read(self, item: Item, limits: Limits) -> bytes:
-        limits.check_bytes(item.size)
-        data = self._inner.read(item)
+        data = self._inner.read(item, limits)
         self.digests[item.key] = sha256(data).hexdigest()
         return data
 

@@ -77,10 +77,14 @@ class Upkeep:
         self._left = min(self._left, versions)  # another process may have tidied
         if versions - self._left < VERSIONS_BETWEEN and self._items_since < ITEMS_BETWEEN:
             return
-        self._items_since = 0
         # Not a daemon: Lance must not be cut off in the middle when the interpreter ends.
-        self._thread = threading.Thread(target=self._run, name="spherequant-upkeep")
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name="spherequant-upkeep")
+        try:
+            thread.start()
+        except RuntimeError as error:  # no thread to be had; the commit is made all the same
+            logger.warning("upkeep of %s is put off: %s", self._items, error)
+            return
+        self._items_since, self._thread = 0, thread
 
     def wait(self) -> None:
         """Wait for a running upkeep to end."""
