@@ -55,6 +55,12 @@ def test_wrong_usage(arguments, spherequant):
     assert "Usage:" in spherequant(*arguments, code=2).stderr
 
 
+def test_an_error_cannot_write_to_the_terminal(spherequant, tmp_path):
+    told = spherequant("info", tmp_path / "bad\x1b[31m", code=1).stderr
+    assert "\x1b" not in told
+    assert "bad\\x1b[31m" in told
+
+
 def test_an_error_has_a_message_and_no_traceback_unless_asked(spherequant, tmp_path, monkeypatch):
     monkeypatch.delenv(DEBUG, raising=False)
     assert spherequant("info", tmp_path, code=1).stderr.startswith("error: ")

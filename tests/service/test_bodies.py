@@ -233,7 +233,8 @@ def test_a_refused_body_is_not_read_for_ever(shared):
 
 
 def test_bodies_in_memory_are_bounded_together(serving, folder, png, assert_problem):
-    served = serving(folder, max_upload_bytes=100_000, stall_seconds=20.0)
+    bounds = dict.fromkeys(("max_image_bytes", "max_body_bytes", "max_upload_bytes"), 100_000)
+    served = serving(folder, **bounds, stall_seconds=20.0)
     with served.client() as client:
         with socket.create_connection(("127.0.0.1", served.port)) as sock:
             sock.sendall(head(length=99_000) + form(bytes(90_000), end=False))

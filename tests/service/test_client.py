@@ -139,7 +139,10 @@ def test_the_vector_of_an_image_asks_for_its_next_page(client, png):
     first = client.search(png(5), k=3, with_vector=True)
     assert client.search(png(5), k=3).vector is None
     following = client.search(vector=first.vector, k=3, offset=3).results
-    assert following == client.search(png(5), k=6).results[3:]
+    whole = client.search(png(5), k=6).results[3:]
+    assert [hit.key for hit in following] == [hit.key for hit in whole]
+    # The last bits of an embedding may depend on what was embedded with it.
+    np.testing.assert_allclose([hit.score for hit in following], [h.score for h in whole], 1e-5)
 
 
 def test_the_latest(client, png):

@@ -3,6 +3,7 @@
 import io
 import json
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from PIL import Image
 from spherequant.index import Index
 from spherequant.quantizer import Codebooks
 from spherequant.service.schemas import BatchResponse, Item
+from spherequant.service.stages import BusyError
 
 
 @pytest.fixture(scope="module")
@@ -210,14 +212,64 @@ def test_a_batch_has_an_outcome_for_each(client, png):
     assert get(client, "b/2").metadata["year"] == 2
 
 
+def test_a_batch_that_is_cut_off_by_time_says_what_may_be_done_yet(serving, folder, png):
+    served = serving(folder, answer_seconds=0.05)
+    writing = threading.Event()
+    remove = served.engine.index.remove
+
+    def slow(keys):
+        writing.wait(30)
+        return remove(keys)
+
+    served.engine.index.remove = slow
+    with served.client() as client:
+        keys = ["digits/0/00.png", "digits/0/01.png"]
+        outcomes = client.post("/v1/items:batch", json={"delete": keys}).json()["results"]
+    assert {o["status"] for o in outcomes} == {"unknown"}
+    assert all("may be done yet" in o["detail"] for o in outcomes)
+    writing.set()
+
+
+def test_what_finds_no_room_in_a_batch_is_busy_and_the_others_are_done(
+    serving, folder, png, monkeypatch
+):
+    served = serving(folder)
+    remove = type(served.engine).remove
+
+    async def crowded(engine, keys):
+        if keys == ["digits/0/00.png"]:
+            raise BusyError("the queue 'write' is full.")
+        return await remove(engine, keys)
+
+    monkeypatch.setattr(type(served.engine), "remove", crowded)
+    with served.client() as client:
+        wanted = {"put": [{"key": "a"}], "delete": ["digits/0/00.png", "digits/0/01.png"]}
+        outcomes = batch(client, wanted, [png()]).json()["results"]
+    assert [o["status"] for o in outcomes] == ["stored", "busy", "deleted"]
+    assert all(("detail" in o) == (o["status"] == "busy") for o in outcomes)
+
+
+@pytest.mark.parametrize("bad", [1, {"key": ""}, {"key": "a", "more": 1}])
+def test_objections_to_a_large_batch_are_bounded(client, assert_problem, bad):
+    body = json.dumps({"put": [bad] * 30_000, "delete": [bad] * 30_000}).encode()
+    started = time.monotonic()
+    response = client.post(
+        "/v1/items:batch", content=body, headers={"content-type": "application/json"}
+    )
+    assert len(assert_problem(response, 422)["errors"]) <= 20
+    assert time.monotonic() - started < 2
+
+
 def test_batches_share_commits(served, client, png):
     before = served.engine.searcher.version
     keys = [f"many/{i}" for i in range(20)]
     response = batch(client, {"put": [{"key": key} for key in keys]}, map(png, range(20, 40)))
     assert {o["status"] for o in response.json()["results"]} == {"stored"}
     assert served.engine.searcher.version - before < 20
+    before = served.engine.searcher.version
     response = client.post("/v1/items:batch", json={"delete": keys})
     assert {o["status"] for o in response.json()["results"]} == {"deleted"}
+    assert served.engine.searcher.version - before < 20
 
 
 @pytest.mark.parametrize(

@@ -13,15 +13,6 @@ def test_health_and_readiness(client, shared):
     assert told["takes_images"]
 
 
-def test_not_ready_while_it_shuts_down(client, shared, assert_problem):
-    shared.service.draining = True
-    try:
-        assert_problem(client.get("/ready"), 503)
-        assert client.get("/health").status_code == 200
-    finally:
-        shared.service.draining = False
-
-
 def test_metrics_have_a_histogram_of_each_stage(serving, folder, png, eventually):
     served = serving(folder)
     with served.client() as client:

@@ -32,7 +32,15 @@ def test_a_name_may_be_allowed(serving, folder):
     served = serving(folder, allowed_hosts=("Images.example",), read_keys=(KEY,))
     with served.client() as client:
         assert client.get("/health", headers={"host": "images.example"}).status_code == 200
-        assert client.get("/health", headers={"host": "other.example"}).status_code == 421
+        refused = client.get("/health", headers={"host": "other.example"})
+        assert refused.status_code == 421
+        assert "ask it as 127.0.0.1 or [::1] or images.example or localhost" in refused.text
+
+
+def test_every_loopback_address_answers_to_itself(serving, folder):
+    served = serving(folder, host="127.0.0.2")
+    with served.client() as client:
+        assert client.get("/health").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -54,6 +62,10 @@ def test_pages_of_other_sites_change_nothing(client, headers, status):
     for path in ("/v1/search", "/v1/items:batch"):
         body = {"key": "digits/0/00.png"} if "search" in path else {"delete": []}
         assert client.post(path, json=body, headers=headers).status_code == status
+    for path in ("/v1/labels", "/v1/duplicates", "/metrics"):
+        assert client.get(path, headers=headers).status_code == status
+    for path in ("/", "/page/main.js", "/health"):  # a link from another site may lead to the page
+        assert client.get(path, headers=headers).status_code == 200
 
 
 def test_other_sites_may_not_read_either(client):
@@ -61,7 +73,7 @@ def test_other_sites_may_not_read_either(client):
         "/v1/search",
         headers={"origin": "https://evil.example", "access-control-request-method": "POST"},
     )
-    assert response.status_code == 405
+    assert response.status_code == 403
     for path in ("/", "/health", "/v1/labels"):
         response = client.get(path, headers={"origin": "https://evil.example"})
         assert "access-control-allow-origin" not in response.headers

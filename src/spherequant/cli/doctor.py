@@ -13,7 +13,6 @@ import typer
 
 from spherequant import __version__
 from spherequant.cli.output import one_line, say
-from spherequant.quantizer.vectors import thread_count
 
 _LIBRARIES = (
     "numpy",
@@ -81,6 +80,8 @@ def _versions() -> str:
 
 
 def _processor() -> str:
+    from spherequant.quantizer.vectors import thread_count
+
     usable = thread_count(None)
     flags: set[str] = set()
     cpuinfo = Path("/proc/cpuinfo")

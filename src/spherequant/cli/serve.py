@@ -84,6 +84,7 @@ def serve(  # noqa: PLR0913 - one parameter for each option of the shell
     if max_megabytes is not None:
         given["max_image_bytes"] = max_megabytes * MEGABYTE
         given["max_body_bytes"] = max(Settings.max_body_bytes, 2 * given["max_image_bytes"])
+        given["max_upload_bytes"] = max(Settings.max_upload_bytes, 2 * given["max_body_bytes"])
     settings = Settings(
         host=host,
         port=port,

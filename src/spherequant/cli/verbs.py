@@ -20,7 +20,7 @@ from spherequant.cli.evaluate import evaluate
 from spherequant.cli.export import export
 from spherequant.cli.index import index
 from spherequant.cli.info import info
-from spherequant.cli.output import note
+from spherequant.cli.output import note, one_line
 from spherequant.cli.search import search
 from spherequant.cli.serve import serve
 from spherequant.cli.train import train
@@ -52,7 +52,7 @@ class Verbs(TyperGroup):
         except (SpherequantError, OSError) as error:
             if os.environ.get(DEBUG):
                 traceback.print_exc()
-            note(f"error: {error}")
+            note("\n".join(map(one_line, f"error: {error}".split("\n"))))
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             note(" ".join(["Stopped.", _RESUMED.get(ctx.invoked_subcommand or "", "")]).strip())

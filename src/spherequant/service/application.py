@@ -59,17 +59,25 @@ def create_app(directory: str | PathLike[str], settings: Settings) -> FastAPI:
 
     Raises:
         FormatError: no index is there, or it is damaged.
+        SpherequantError: its model cannot be run.
     """
     metrics = Metrics()
     engine = Engine(Path(directory).absolute(), settings, metrics)
+    try:
+        engine.warm_up()
+    except Exception as error:
+        engine.close()
+        raise SpherequantError(
+            f"the model of {directory} cannot be run here ({type(error).__name__}: {error}): with "
+            "CUDA_VISIBLE_DEVICES= (empty) it runs on the processor; 'spherequant doctor' looks at "
+            "the installation"
+        ) from error
     service = Service(settings, engine, Access(settings), Budget(settings, metrics), metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(engine.warm_up)
         refreshing = asyncio.create_task(_refresh(service))
         yield
-        service.draining = True
         refreshing.cancel()
         with suppress(asyncio.CancelledError):
             await refreshing

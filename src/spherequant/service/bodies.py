@@ -34,6 +34,7 @@ JSON = "application/json"
 _LEAST_BYTES_PER_SECOND = 4_096
 _LARGEST_TEXT = 65_536
 _LARGEST_JSON = 1 << 20
+LARGEST_SEARCH = 1 << 18  # a vector of `MAX_DIM` numbers of 20 digits has a third of it
 # Boundaries and headers of the parts.
 _FORM_OVERHEAD = 65_536
 

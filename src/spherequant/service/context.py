@@ -48,7 +48,6 @@ class Service:
         access: the API keys.
         budget: bytes of bodies in memory.
         metrics: what Prometheus reads.
-        draining: set when the process is about to end.
     """
 
     settings: Settings
@@ -56,7 +55,6 @@ class Service:
     access: Access
     budget: Budget
     metrics: Metrics
-    draining: bool = False
 
     def checked(self, where: str | None) -> str | None:
         """A filter that may go to the index; an empty one is none.

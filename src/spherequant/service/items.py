@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from spherequant.errors import InputError, SpherequantError
+from spherequant.errors import SpherequantError
 from spherequant.service.bodies import JSON, MULTIPART, Body, reading
 from spherequant.service.context import (
     IMAGE_FIELD,
@@ -19,7 +20,7 @@ from spherequant.service.context import (
     described,
 )
 from spherequant.service.engine import plain_key
-from spherequant.service.problems import Problem, not_found, problem_of
+from spherequant.service.problems import Problem, busy, not_found, problem_of
 from spherequant.service.scanning import as_json
 from spherequant.service.schemas import (
     MAX_LABEL,
@@ -34,6 +35,8 @@ from spherequant.service.schemas import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from spherequant.index import StoredItem
 
 router = APIRouter(tags=["items"])
@@ -197,14 +200,15 @@ async def batch(request: Request, service: Writer) -> JSONResponse:
     """Put items, then delete items; each has an outcome of its own.
 
     An item that cannot be stored is refused and says why; the others are stored. The answer comes
-    when everything is durable.
+    when everything is durable, or was not done in time.
     """
     async with reading(request, service.settings, service.budget) as body:
         wanted, images = await _batch_of(service, body)
-        outcomes = await _put_all(service, wanted.put, images)
-    for key in map(plain_key, wanted.delete):
-        removed = await service.within(service.engine.remove([key]))
-        outcomes.append({"key": key, "status": "deleted" if removed else "missing"})
+        work = _Batch(service)
+        puts = zip(wanted.put, images, strict=True)
+        outcomes = await asyncio.gather(*(work.put(item, image) for item, image in puts))
+    deletes = map(plain_key, wanted.delete)
+    outcomes += await asyncio.gather(*map(work.delete, deletes))
     return JSONResponse({"results": outcomes})
 
 
@@ -232,34 +236,58 @@ async def _batch_of(service: Service, body: Body) -> tuple[Batch, list[bytes | N
     return wanted, [next(left) if item.vector is None else None for item in wanted.put]
 
 
-async def _put_all(
-    service: Service, items: list[BatchPut], images: list[bytes | None]
-) -> list[dict[str, Any]]:
-    """The outcome of each item, some of them worked on at once: their commits are shared."""
-    together = asyncio.Semaphore(_TOGETHER)
+class _Batch:
+    """The items of one batch, some of them worked on at once: their commits are shared."""
 
-    async def one(item: BatchPut, image: bytes | None) -> dict[str, Any]:
-        async with together:
-            return await _put_one(service, item, image)
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._together = asyncio.Semaphore(_TOGETHER)
+        self._end = asyncio.get_running_loop().time() + service.settings.answer_seconds
 
-    return list(await asyncio.gather(*map(one, items, images)))
+    async def put(self, item: BatchPut, image: bytes | None) -> dict[str, Any]:
+        """The outcome of an item to put."""
+        engine, key = self._service.engine, plain_key(item.key)
 
+        async def write() -> dict[str, Any]:
+            if image is not None:
+                number = await engine.put_image(key, image, item.labels, item.metadata)
+            else:
+                vector = engine.unit(item.vector or ())
+                number = await engine.put_vector(key, vector, item.labels, item.metadata)
+            return {"key": key, "status": "stored", "id": number}
 
-async def _put_one(service: Service, item: BatchPut, image: bytes | None) -> dict[str, Any]:
-    engine, key = service.engine, plain_key(item.key)
-    try:
-        if image is not None:
-            write = engine.put_image(key, image, item.labels, item.metadata)
-        else:
-            vector = engine.unit(item.vector or ())
-            write = engine.put_vector(key, vector, item.labels, item.metadata)
-        return {"key": key, "status": "stored", "id": await service.within(write)}
-    except Problem as problem:
-        return {"key": key, "status": "refused", "detail": problem.detail}
-    except SpherequantError as error:
-        if not isinstance(error, InputError):
-            raise
-        return {"key": key, "status": "refused", "detail": problem_of(error).detail}
+        return await self._outcome(key, write)
+
+    async def delete(self, key: str) -> dict[str, Any]:
+        """The outcome of an item to delete."""
+
+        async def write() -> dict[str, Any]:
+            removed = await self._service.engine.remove([key])
+            return {"key": key, "status": "deleted" if removed else "missing"}
+
+        return await self._outcome(key, write)
+
+    async def _outcome(
+        self, key: str, write: Callable[[], Awaitable[dict[str, Any]]]
+    ) -> dict[str, Any]:
+        begun = False
+        try:
+            async with asyncio.timeout_at(self._end), self._together:
+                begun = True
+                return await write()
+        except TimeoutError:
+            if begun:
+                detail = "The answer took too long; it may be done yet."
+                return {"key": key, "status": "unknown", "detail": detail}
+            problem = busy()
+        except Problem as error:
+            problem = error
+        except SpherequantError as error:
+            problem = problem_of(error)
+            if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+                raise
+        status = "busy" if problem.status == HTTPStatus.SERVICE_UNAVAILABLE else "refused"
+        return {"key": key, "status": status, "detail": problem.detail}
 
 
 def item_as_json(item: StoredItem) -> dict[str, Any]:

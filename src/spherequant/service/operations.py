@@ -6,7 +6,6 @@ from fastapi import APIRouter, Request, Response
 
 from spherequant import __version__
 from spherequant.service.context import Reader, described, service_of
-from spherequant.service.problems import busy
 from spherequant.service.schemas import Health, Ready
 
 router = APIRouter(tags=["operations"])
@@ -18,13 +17,13 @@ async def health() -> Health:
     return Health(status="ok", version=__version__)
 
 
-@router.get("/ready", summary="Whether searches are answered", responses=described(503))
+@router.get("/ready", summary="Whether searches are answered")
 async def ready(request: Request) -> Ready:
-    """Says no while the service is shutting down; no key is needed."""
-    service = service_of(request)
-    if service.draining:
-        raise busy("The service is shutting down.")
-    engine = service.engine
+    """Answers once the index is open and the model warm, until connections are no longer taken.
+
+    No key is needed.
+    """
+    engine = service_of(request).engine
     return Ready(
         status="ready",
         items=len(engine.searcher),

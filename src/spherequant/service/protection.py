@@ -5,8 +5,8 @@ rebinding), and would then be same-origin with this service. It cannot forge the
 a service on loopback answers to the names of loopback alone.
 
 *Origins.* A foreign page can send simple requests without asking (a form, a multipart POST).
-Browsers say where such a request comes from; what changes items or costs work must come from our
-own page or from no page at all.
+Browsers say where such a request comes from; what changes items or costs work, which is all below
+``/v1`` and ``/metrics``, must come from our own page or from no page at all.
 
 *Log.* Method, route, status, bytes and seconds: no query string, no key, no body.
 """
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _SAFE = {"GET", "HEAD", "OPTIONS"}
+_WORK = ("/v1/", "/metrics")
 _METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"}
 # For everything that is no page: were it ever opened as one, it could do nothing.
 DATA_POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"
@@ -58,7 +59,8 @@ class Protection:
         loopback = is_loopback(settings.host)
         self._hosts = {name.lower() for name in settings.allowed_hosts}
         if loopback:
-            self._hosts |= set(LOOPBACK_NAMES)
+            host = settings.host.strip("[]").lower()
+            self._hosts |= {*LOOPBACK_NAMES, f"[{host}]" if ":" in host else host}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -84,10 +86,9 @@ class Protection:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         host = headers.get(b"host", "").lower()
         if self._hosts and _name_of(host) not in self._hosts:
-            raise Problem(
-                421, "This service does not go by that name: ask it as localhost or 127.0.0.1."
-            )
-        if scope["method"] in _SAFE:
+            names = " or ".join(sorted(self._hosts))
+            raise Problem(421, f"This service does not go by that name: ask it as {names}.")
+        if scope["method"] in _SAFE and not scope["path"].startswith(_WORK):
             return
         origin = headers.get(b"origin")
         site = headers.get(b"sec-fetch-site", "none")

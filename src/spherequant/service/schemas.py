@@ -20,6 +20,8 @@ from pydantic import (
     model_validator,
 )
 
+from spherequant.service.settings import MOST_BATCH
+
 MAX_KEY = 2_048
 MAX_LABELS = 100
 MAX_LABEL = 200
@@ -174,17 +176,21 @@ class Batch(_Schema):
         "put a vector": {"value": {"put": [{"key": "a", "vector": [0.6, 0.0, -0.8]}]}},
     }
 
-    put: list[BatchPut] = []
-    delete: list[Key] = []
+    # Bounded here too: reading stops there, and so do its objections.
+    put: list[BatchPut] = Field([], max_length=MOST_BATCH)
+    delete: list[Key] = Field([], max_length=MOST_BATCH)
 
 
 class BatchOutcome(_Schema):
     """What became of one item of a batch."""
 
     key: str = Field(examples=["cat/0017.jpg"])
-    status: Literal["stored", "deleted", "missing", "refused"]
+    status: Literal["stored", "deleted", "missing", "refused", "busy", "unknown"] = Field(
+        description="`refused` as it is, `busy`: not done, send it again; `unknown`: the answer "
+        "took too long, it may be done yet."
+    )
     id: int | None = Field(None, description="Of a stored item.", examples=[17])
-    detail: str | None = Field(None, description="Why it was refused.")
+    detail: str | None = Field(None, description="Why it was not done.")
 
 
 class BatchResponse(_Schema):

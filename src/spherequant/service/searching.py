@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
 from spherequant.service import scanning
-from spherequant.service.bodies import JSON, MULTIPART, Body, reading
+from spherequant.service.bodies import JSON, LARGEST_SEARCH, MULTIPART, Body, reading
 from spherequant.service.context import IMAGE_FIELD, Reader, Service, WhereQuery, described
 from spherequant.service.engine import plain_key
 from spherequant.service.problems import Problem
@@ -91,7 +91,7 @@ async def _asked_with(service: Service, body: Body) -> tuple[Any, str | None]:
         image = await body.image()
         return await service.within(service.engine.vector_of(image)), None
     if body.kind == JSON:
-        asked = await body.json(SearchRequest)
+        asked = await body.json(SearchRequest, LARGEST_SEARCH)
         if asked.key is not None:
             return None, plain_key(asked.key)
         return service.engine.unit(asked.vector or ()), None

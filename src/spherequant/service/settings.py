@@ -10,6 +10,7 @@ from spherequant.errors import ConfigError
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 MEGABYTE = 1 << 20
+MOST_BATCH = 1_024  # what `max_batch` may be
 _SHORTEST_KEY = 16
 
 
@@ -76,6 +77,10 @@ class Settings:
     drain_seconds: float = 30.0
 
     def __post_init__(self) -> None:
+        self._check_access()
+        self._check_bounds()
+
+    def _check_access(self) -> None:
         for key in (*self.read_keys, *self.write_keys):
             if len(key) < _SHORTEST_KEY or not key.isascii() or not key.isprintable():
                 raise ConfigError(
@@ -84,15 +89,29 @@ class Settings:
                 )
         if self.exposed and not self.read_keys:
             raise ConfigError(
-                f"{self.host} can be reached from other machines: set API keys first, in "
-                "SPHEREQUANT_READ_KEY and SPHEREQUANT_WRITE_KEY or by --read-keys FILE and "
-                "--write-keys FILE, or listen on 127.0.0.1."
+                f"{self.host} can be reached from other machines: set a key for reading first, in "
+                "SPHEREQUANT_READ_KEY or by --read-keys FILE, and one for writing where items are "
+                "to be changed, in SPHEREQUANT_WRITE_KEY or by --write-keys FILE; or listen on "
+                "127.0.0.1."
             )
+        for name in self.allowed_hosts:
+            if not name or ":" in name.rpartition("]")[2] or "/" in name:
+                raise ConfigError(f"--allowed-host takes a name without port or path, not {name!r}")
+
+    def _check_bounds(self) -> None:
         if not 0 <= self.port <= 65_535:
             raise ConfigError(f"a port lies between 0 and 65535, not {self.port}")
         for name in ("max_image_bytes", "max_pixels", "max_uploads", "refresh_seconds"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be above 0, not {getattr(self, name)}")
+        if not self.max_image_bytes <= self.max_body_bytes <= self.max_upload_bytes:
+            raise ConfigError(
+                "an image must fit a body, and a body what is held of all: max_image_bytes "
+                f"{self.max_image_bytes:,} <= max_body_bytes {self.max_body_bytes:,} <= "
+                f"max_upload_bytes {self.max_upload_bytes:,}"
+            )
+        if not 0 < self.max_batch <= MOST_BATCH:
+            raise ConfigError(f"max_batch lies between 1 and {MOST_BATCH}, not {self.max_batch}")
 
     @property
     def exposed(self) -> bool:

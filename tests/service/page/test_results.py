@@ -102,6 +102,16 @@ def test_texts_and_numbers_filter(open_page, shown, hits):
     expect(page.locator("#status")).to_contain_text("48 results")
 
 
+@pytest.mark.parametrize("name", ["__proto__", "constructor", "toString"])
+def test_names_that_every_object_has_are_no_filters(open_page, shown, name):
+    page = open_page(f"?key={KEY}&is.{name}=x&from.{name}=5")
+    if name == "__proto__":
+        assert shown(page)
+    else:
+        expect(page.locator("body")).to_contain_text("no column that a filter can name")
+    assert page.evaluate("({}).from") is None
+
+
 def test_many_labels_can_be_searched(open_page):
     page = open_page()
     find = page.get_by_label("Find: Labels")

@@ -158,7 +158,7 @@ export class FilterPanel {
    */
   #choices(title, column, counts) {
     const chosen = (/** @type {Filters} */ filters) =>
-      column === "labels" ? filters.labels : (filters.values[column] ?? []);
+      column === "labels" ? filters.labels : (given(filters.values, column) ?? []);
     const list = make("ul", { class: "choices" });
     const all = new Map(counts.values.map((one) => [String(one.value), one.count]));
     /** @type {Map<string, HTMLInputElement>} */
@@ -225,7 +225,7 @@ export class FilterPanel {
       });
     }
     this.#parts.push((state) => {
-      const { from, to } = state.filters.ranges[column] ?? { from: null, to: null };
+      const { from, to } = given(state.filters.ranges, column) ?? { from: null, to: null };
       inputs[0].value = from === null ? "" : String(from);
       inputs[1].value = to === null ? "" : String(to);
     });
@@ -241,13 +241,24 @@ export class FilterPanel {
 }
 
 /**
+ * What is given for a column, whose name may be one that every object inherits.
+ * @template T
+ * @param {Record<string, T>} object
+ * @param {string} column
+ * @returns {T | undefined}
+ */
+function given(object, column) {
+  return Object.hasOwn(object, column) ? object[column] : undefined;
+}
+
+/**
  * @param {Filters} filters
  * @param {string} column
  * @param {string} value
  * @param {boolean} on
  */
 function choose(filters, column, value, on) {
-  const before = column === "labels" ? filters.labels : (filters.values[column] ?? []);
+  const before = column === "labels" ? filters.labels : (given(filters.values, column) ?? []);
   const after = before.filter((other) => other !== value);
   if (on) after.push(value);
   if (column === "labels") filters.labels = after;

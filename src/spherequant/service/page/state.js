@@ -53,12 +53,35 @@ export function parse(search) {
     else if (name === "label") state.filters.labels.push(value);
     else if (name === "min") state.minScore = number(value);
     else if (name === "item" && value) state.item = value;
-    else if (kind === "is") (state.filters.values[column] ??= []).push(value);
-    else if ((kind === "from" || kind === "to") && number(value) !== null) {
-      (state.filters.ranges[column] ??= { from: null, to: null })[kind] = number(value);
+    else if (kind === "is" && named(column)) {
+      own(state.filters.values, column, []).push(value);
+    } else if ((kind === "from" || kind === "to") && named(column) && number(value) !== null) {
+      own(state.filters.ranges, column, { from: null, to: null })[kind] = number(value);
     }
   }
   return state;
+}
+
+/**
+ * Whether a column can have this name; `__proto__` cannot.
+ * @param {string} column
+ */
+function named(column) {
+  return column !== "" && !column.startsWith("_");
+}
+
+/**
+ * What an object itself has under a name, which may be one that every object inherits, such as
+ * `constructor`; where it has nothing, `otherwise` is put there.
+ * @template T
+ * @param {Record<string, T>} object
+ * @param {string} name
+ * @param {T} otherwise
+ * @returns {T}
+ */
+function own(object, name, otherwise) {
+  if (!Object.hasOwn(object, name)) object[name] = otherwise;
+  return object[name];
 }
 
 /**
