@@ -57,11 +57,11 @@ def main() -> None:
             figures.append(float(ranked.ap.mean()))
         rows.append([name, *figures])
     results.record(
-        "class-target",
-        "What a code is pulled towards",
+        f"class-target-{model.config.protocol}",
+        f"What a code is pulled towards: `{model.config.protocol}`",
         f"{len(asked.positions)} validation images ask {len(searched.positions)} training images "
-        "of `cifar10-full`; float targets `(z + pull * centre) / (1 + pull)`, inner product, "
-        "mAP@all, one seed.",
+        f"of `{model.config.protocol}`; float targets `(z + pull * centre) / (1 + pull)`, inner "
+        "product, mAP@all, one seed.",
         [
             {
                 "caption": "mAP by the centre and by the pull",

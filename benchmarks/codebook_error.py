@@ -162,15 +162,25 @@ def measure(
 
 def _once(name: str, learn: Callable[[], Learned], options: argparse.Namespace) -> Learned | None:
     path = options.kept / (re.sub(r"\W+", "-", name).strip("-") + ".json")
-    if path.exists():
-        return Learned(**json.loads(path.read_text(encoding="utf-8")))
+    made_by = {"machine": results.machine(), "code": _code()}
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if kept.get("made_by") == made_by:
+        return Learned(**kept["learned"])
     if options.only_kept:
         return None
     learned = learn()
     print(f"{name}: {learned}", flush=True)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(learned._asdict()), encoding="utf-8")
+    found = {"made_by": made_by, "learned": learned._asdict()}
+    path.write_text(json.dumps(found), encoding="utf-8")
     return learned
+
+
+def _code() -> str:
+    """A digest of the modules that learn and encode: figures of others are not kept for these."""
+    folder = Path(learning.__file__).parent
+    sources = [*sorted(folder.glob("*.py")), *sorted((results.ROOT / "native").rglob("*.*"))]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in sources)).hexdigest()
 
 
 def _subset(training: Array, rows: int) -> Array:

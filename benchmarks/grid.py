@@ -184,8 +184,13 @@ def run(cell: Wanted, setting: Setting, source: str) -> grid_records.Cell:
 def publish(setting: Setting) -> None:
     """Record the tables of what there is."""
     folder = results.DOCS / "results" / "grid" / setting.name
-    recorded = grid_records.load(folder)
-    left = [cell.name for cell in cells(setting) if cell.name not in {c.name for c in recorded}]
+    wanted = {cell.name: cell.settings(setting) for cell in cells(setting)}
+    recorded = [
+        cell
+        for cell in grid_records.load(folder)
+        if cell.name in wanted and cell.made_with(wanted[cell.name])
+    ]
+    rates = ", ".join(f"{factor:g} times that for {name}" for name, factor in RATES.items())
     results.record(
         f"grid-{setting.name}",
         f"CIFAR-10: DSQ and trained alternatives ({setting.name} setting)",
@@ -196,7 +201,13 @@ def publish(setting: Setting) -> None:
         "networks of `cifar10-54k`, whose training images are the same. A difference is that of "
         "the AP of each query, averaged over the seeds that both have, with its paired bootstrap "
         "interval. "
-        + (f"Not run: {len(left)} of {len(left) + len(recorded)} cells." if left else ""),
+        f"Learning rates: the recipe's, {rates} (grid_rates.py); margin and smoothing as each "
+        "objective has them. "
+        + (
+            f"Not run: {len(wanted) - len(recorded)} of {len(wanted)} cells."
+            if len(recorded) < len(wanted)
+            else ""
+        ),
         grid_tables.tables(recorded, PLACES),
     )
 

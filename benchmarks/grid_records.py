@@ -79,8 +79,8 @@ class Cell:
         return f"{self.protocol}-{self.method}-{self.bits}-{self.seed}"
 
     def made_with(self, settings: Mapping[str, Any]) -> bool:
-        """Whether these settings made it; one that came to be later counts as it is."""
-        return all(settings.get(name) == value for name, value in self.settings.items())
+        """Whether these settings made it; one that came to be later is one that it lacks."""
+        return dict(self.settings) == dict(settings)
 
     def average_precision(self, ranking: str) -> np.ndarray:
         """AP of each query, in the order of sorted keys: float64 [Q]."""
