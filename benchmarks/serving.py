@@ -212,7 +212,7 @@ def form(image: bytes, fields: Sequence[tuple[str, str]] = ()) -> tuple[str, byt
 
 def small_model() -> Model:
     """A model that embeds quickly; what it finds does not matter here."""
-    return train("digits", TrainConfig(bits=32, epochs=1))
+    return train("digits", TrainConfig(bits=32, epochs=1, image_size=32))
 
 
 def jpeg(seed: int, side: int) -> bytes:

@@ -49,7 +49,9 @@ def test_the_backbone_suits_size_and_labels(labelled, side, backbone, weights):
     assert (config.backbone, config.weights) == (backbone, weights)
 
 
-@pytest.mark.parametrize(("side", "size"), [(8, 32), (32, 32), (40, 32), (41, 64), (64, 64)])
+@pytest.mark.parametrize(
+    ("side", "size"), [(8, 16), (16, 16), (17, 32), (40, 32), (41, 64), (64, 64)]
+)
 def test_small_sees_images_near_their_own_size(side, size):
     assert recipe(TrainConfig(), side=side).image_size == size
 

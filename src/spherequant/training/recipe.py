@@ -63,7 +63,8 @@ def choose_backbone(config: TrainConfig, *, labelled: bool, typical_side: int) -
         weights = "none" if backbone == SMALL else "pretrained"
     size = config.image_size
     if backbone == SMALL and size == 0:
-        size = 32 if typical_side <= 40 else 64
+        # More pixels than the images have cost time and tell nothing.
+        size = 16 if typical_side <= 16 else 32 if typical_side <= 40 else 64
     return dataclasses.replace(config, backbone=backbone, weights=weights, image_size=size)
 
 
