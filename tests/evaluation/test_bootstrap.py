@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from spherequant.errors import InputError
 from spherequant.evaluation import paired_bootstrap
@@ -38,6 +39,14 @@ def test_the_interval_is_that_of_the_mean():
     comparison = paired_bootstrap(difference, np.zeros(2000), resamples=2000)
     half = 1.96 * difference.std() / np.sqrt(2000)
     assert comparison.high - comparison.low == pytest.approx(2 * half, rel=0.1)
+
+
+def test_the_interval_holds_95_of_100():
+    """Differences of 0 and 1: a resample's mean is binomial."""
+    difference = np.arange(1000) < 300
+    comparison = paired_bootstrap(difference.astype(float), np.zeros(1000), resamples=20_000)
+    expected = stats.binom.ppf([0.025, 0.975], 1000, 0.3) / 1000
+    np.testing.assert_allclose([comparison.low, comparison.high], expected, atol=0.0011)
 
 
 def test_seeds_are_averaged_query_by_query():

@@ -15,8 +15,13 @@ def ranked(ap):
 
 @pytest.fixture
 def rankings():
-    names = ("codes", "cosine", "euclidean", "float")
-    return {name: ranked([0.2, 0.4, 0.6, 0.9]) for name in names}
+    ap = {
+        "codes": [0.2, 0.4, 0.6, 0.9],
+        "cosine": [0.3, 0.3, 0.6, 0.9],
+        "euclidean": [0.1, 0.3, 0.5, 0.9],
+        "float": [0.5, 0.5, 0.8, 0.9],
+    }
+    return {name: ranked(values) for name, values in ap.items()}
 
 
 def test_figures_are_means_over_the_chosen_queries(rankings):
@@ -27,6 +32,9 @@ def test_figures_are_means_over_the_chosen_queries(rankings):
     assert figures.map == pytest.approx(0.4)
     assert figures.map_recall_aware == pytest.approx(0.2)
     assert figures.map_standard_error == pytest.approx(0.2 / np.sqrt(3))
+    assert figures.cosine_map == pytest.approx(0.4)
+    assert figures.euclidean_map == pytest.approx(0.3)
+    assert figures.float_map == pytest.approx(0.6)
     assert figures.accuracy == pytest.approx(2 / 3)
     assert figures.precision_at == {1: pytest.approx(0.4), 5: pytest.approx(0.4)}
     assert figures.ties == pytest.approx(1 / 3)

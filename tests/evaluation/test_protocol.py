@@ -15,8 +15,8 @@ from spherequant.errors import (
     MissingDependencyError,
     SpherequantError,
 )
-from spherequant.evaluation import average_precision, embeddings, evaluate
-from spherequant.evaluation.baselines import BASELINES
+from spherequant.evaluation import average_precision, embeddings, evaluate, protocol
+from spherequant.evaluation.baselines import BASELINES, rank_baselines
 from spherequant.images import make_split, open_source, scratch
 from spherequant.quantizer import Codebooks, Encoder
 from spherequant.quantizer.signs import sign_codebooks
@@ -99,6 +99,34 @@ def test_holdout_equals_a_direct_computation(make_model, make_pictures):
     assert report["accuracy"] == pytest.approx(np.mean(right))
     assert (report["query_count"], report["database_count"]) == (10, 90)
     assert report["ties"] == 1.0
+
+
+@pytest.mark.usefixtures("one_faiss_thread")
+def test_only_the_first_r_results_count_where_a_protocol_says_so(
+    make_model, make_pictures, monkeypatch
+):
+    monkeypatch.setitem(protocol.CUTOFFS, "holdout", 5)
+    model, pictures = make_model(), make_pictures(per_class=70)
+    report = evaluate(model, pictures, baselines=["pq"], examples=0)
+    figures = report.to_dict()
+    source = open_source(pictures)
+    split = make_split(source.items, "holdout", 3)
+    queries, database = (vectors_of(model, source, at) for at in (split.queries, split.database))
+    relevant = shares_label(source, split.queries, split.database)
+    for name, denominator in (("map", "found"), ("map_recall_aware", "recall-aware")):
+        codes = model.encoder.codebooks.decode(model.encoder.encode(database))
+        scores = np.round(queries @ codes.T, 5)
+        expected = average_precision(scores, relevant, at=5, denominator=denominator)
+        assert figures[name] == pytest.approx(np.mean(expected), abs=1e-3)
+    floats = average_precision(queries @ database.T, relevant, at=5)
+    assert figures["float_map"] == pytest.approx(np.mean(floats), abs=1e-6)
+    assert figures["map_at"] == 5
+    collection = embeddings.embed_split(model, source, split, None, with_training=True)
+    parts = (collection.training, collection.database, collection.queries, collection.relevance)
+    pq = report.queries.rankings["pq"].ap
+    for at, same in ((5, True), (None, False)):
+        expected = rank_baselines(*parts, model.bits, names=["pq"], at=at)["pq"].ap
+        assert np.array_equal(pq, expected) is same
 
 
 def test_the_report_has_the_keys_that_others_rely_on(make_model, make_pictures):
@@ -282,9 +310,8 @@ def test_progress_tells_each_stage(make_model, make_pictures):
     ]
 
 
+@pytest.mark.usefixtures("one_faiss_thread")
 def test_baselines_are_measured_on_the_same_embeddings(make_model, make_pictures):
-    faiss = pytest.importorskip("faiss", reason="faiss-cpu is not installed")
-    faiss.omp_set_num_threads(1)
     report = evaluate(make_model(), make_pictures(per_class=70), baselines=["pq"], examples=0)
     figures = report.to_dict()
     assert 0 < figures["baselines"]["pq"] <= 1
@@ -299,11 +326,10 @@ def test_too_few_training_images_for_baselines_are_a_warning(make_model, make_pi
     assert warning.startswith("No baseline pq, rq: 90 training vectors: FAISS needs at least 256")
 
 
+@pytest.mark.usefixtures("one_faiss_thread")
 def test_a_baseline_that_does_not_fit_the_length_is_left_out_with_its_reason(
     make_model, make_pictures
 ):
-    faiss = pytest.importorskip("faiss", reason="faiss-cpu is not installed")
-    faiss.omp_set_num_threads(1)
     report = evaluate(make_model(), make_pictures(), baselines=["itq", "rabitq"], examples=0)
     figures = report.to_dict()
     assert figures["bits"] <= 64
@@ -312,9 +338,8 @@ def test_a_baseline_that_does_not_fit_the_length_is_left_out_with_its_reason(
     assert any("No baseline rabitq: RaBitQ stores two floats" in w for w in figures["warnings"])
 
 
+@pytest.mark.usefixtures("one_faiss_thread")
 def test_all_stands_for_every_baseline_and_files_hold_them(make_model, make_pictures, tmp_path):
-    faiss = pytest.importorskip("faiss", reason="faiss-cpu is not installed")
-    faiss.omp_set_num_threads(1)
     pictures = make_pictures(per_class=70)
     figures = evaluate(make_model(), pictures, baselines="all", examples=0, out=tmp_path).to_dict()
     assert tuple(figures["baselines"]) == BASELINES
@@ -330,9 +355,8 @@ def test_all_stands_for_every_baseline_and_files_hold_them(make_model, make_pict
         assert words in page
 
 
+@pytest.mark.usefixtures("one_faiss_thread")
 def test_rabitq_is_in_the_report_of_a_longer_code(make_model, make_pictures, tmp_path):
-    faiss = pytest.importorskip("faiss", reason="faiss-cpu is not installed")
-    faiss.omp_set_num_threads(1)
     model = make_model()
     codewords = np.random.default_rng(0).normal(0, 0.2, (9, 256, model.encoder.codebooks.dim))
     longer = replace(model, encoder=Encoder(Codebooks(codewords), model.encoder.target))

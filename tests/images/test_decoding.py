@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import threading
 import warnings
 
@@ -318,3 +320,50 @@ def test_thumbnail_fits_and_is_never_enlarged():
     image = gradient()
     thumbnail(image, side=4)
     assert image.size == (24, 16)
+
+
+_BOMBS = r"""
+import resource, struct, zlib
+from spherequant.errors import InputError
+from spherequant.images import decode
+
+def chunk(kind, body):
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+def png(pixels, *before):
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 4, 4, 8, 2, 0, 0, 0))
+    data = chunk(b"IDAT", zlib.compress(pixels, 9))
+    return b"".join([b"\x89PNG\r\n\x1a\n", head, *before, data, chunk(b"IEND", b"")])
+
+rows, packed = bytes(4 * 13), zlib.compress(bytes(400 << 20), 9)
+bombs = [
+    png(rows + bytes(400 << 20)),
+    *(png(rows, chunk(kind, head + packed))
+      for kind, head in ((b"zTXt", b"x\0\0"), (b"iCCP", b"x\0\0"), (b"iTXt", b"x\0\1\0\0\0"))),
+]
+decode(png(rows))
+with open("/proc/self/statm") as file:
+    used = int(file.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (150 << 20),) * 2)
+for bomb in bombs:
+    try:
+        print(decode(bomb).size)
+    except InputError as error:
+        print(error)
+try:
+    bytes(400 << 20)
+except MemoryError:
+    print("no room")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory in use is read from /proc")
+def test_what_unpacks_to_much_is_not_unpacked():
+    """PNGs of 400 KB that unpack to 400 MB, where there are 150 MB."""
+    done = subprocess.run(
+        [sys.executable, "-c", _BOMBS], capture_output=True, text=True, check=True
+    )
+    pixels, *others, room = done.stdout.splitlines()
+    assert (pixels, room) == ("(4, 4)", "no room")
+    assert len(others) == 3
+    assert all("too large" in line for line in others)

@@ -4,6 +4,7 @@ import pytest
 
 from spherequant.errors import InputError
 from spherequant.index import Index
+from spherequant.index import searcher as searcher_module
 from spherequant.index.filters import check_where
 
 
@@ -112,6 +113,26 @@ def test_filters_are_cached_and_the_cache_is_bounded(searched, unit_rows):
     before = searcher._filters["year = 199"]
     searched.search(vectors=unit_rows(1), where="year = 199")
     assert searcher._filters["year = 199"] is before
+
+
+def test_the_cache_of_filters_is_bounded_in_bytes(searched, unit_rows, monkeypatch):
+    searcher = searched.searcher
+    searcher._filters.clear()
+    for year in range(20):
+        searched.search(vectors=unit_rows(1), where=f"year != {year}")
+    sizes = {where: searcher_module._bytes_of(p) for where, p in searcher._filters.items()}
+    assert min(sizes.values()) > 0
+    bound = sum(sizes.values()) // 2
+    monkeypatch.setattr(searcher_module, "_CACHED_BYTES", bound)
+    searched.search(vectors=unit_rows(1), where="year != 20")
+    kept = list(searcher._filters)
+    assert kept[-1] == "year != 20"
+    assert kept[:-1] == list(sizes)[-len(kept) + 1 :]  # those that were used last
+    held = sum(map(searcher_module._bytes_of, searcher._filters.values()))
+    assert held <= bound < held + sizes[f"year != {20 - len(kept)}"]
+    monkeypatch.setattr(searcher_module, "_CACHED_BYTES", 1)
+    searched.search(vectors=unit_rows(1), where="year = 50")
+    assert list(searcher._filters) == ["year = 50"]  # the last one always stays
 
 
 def test_a_filter_is_parenthesised():

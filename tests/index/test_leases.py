@@ -4,11 +4,13 @@ import errno
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from spherequant.index import leases
+from spherequant.index import leases, searcher
 from spherequant.index.leases import leased_versions, take_lease
+from spherequant.index.versions import Versions
 
 OPEN_FILES = Path("/proc/self/fd")
 
@@ -50,6 +52,28 @@ def test_a_killed_process_holds_nothing(tmp_path):
         process.kill()
     assert leased_versions(tmp_path) == set()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lease_that_comes_late_is_taken_again(index, monkeypatch):
+    """Between the choice of a version and its lease it may have been cleaned away."""
+    taken = []
+
+    def take(*given):
+        lease = take_lease(*given)
+        taken.append(lease)
+        return lease
+
+    times = iter([0.0, searcher.GRACE_SECONDS / 3, 100.0, 100.1])
+    monkeypatch.setattr(searcher, "take_lease", take)
+    monkeypatch.setattr(searcher, "time", SimpleNamespace(monotonic=lambda: next(times)))
+    folder = index.folder
+    _, lease = searcher._open_leased(Versions(folder / "items.lance"), folder / "leases")
+    assert (len(taken), taken[1]) == (2, lease)
+    others = list((folder / "leases").iterdir())
+    lease.release()
+    assert len(others) - len(list((folder / "leases").iterdir())) == 1
+    taken[0].release()  # it was already: that changes nothing
+    assert len(others) - len(list((folder / "leases").iterdir())) == 1
 
 
 def test_where_nothing_can_be_written_there_is_no_lease(tmp_path):

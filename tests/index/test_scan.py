@@ -126,6 +126,15 @@ def test_every_way_equals_the_definition(
     assert_same(found, codes, lut, k, mask, exclude, min_score)
 
 
+def test_many_items_lie_in_buckets(monkeypatch):
+    monkeypatch.setattr(scan, "BUCKETS_FROM", 100)
+    rng = np.random.default_rng(0)
+    for n, bucketed in ((99, False), (100, True)):
+        codes = rng.integers(0, 16, (n, 3)).astype(np.uint8)
+        layout = scan.build_layout(lambda codes=codes: [codes], n, books(3, 16))
+        assert (layout.books is not None) is bucketed
+
+
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("bucketed", [False, True])
 @pytest.mark.parametrize("m", [1, 2, 4, 8])

@@ -24,6 +24,11 @@ def versions(index):
     return len(lance.dataset(str(index.folder / "items.lance")).version_refs())
 
 
+def deleted_rows(index):
+    dataset = lance.dataset(str(index.folder / "items.lance"))
+    return sum(f.metadata.num_deletions or 0 for f in dataset.get_fragments())
+
+
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch):
     """Commits of one writer after the other wait for no company; upkeep runs where a test asks."""
@@ -153,6 +158,31 @@ def test_large_files_are_not_rewritten_at_every_turn(index, items, monkeypatch):
     left = list((index.folder / "items.lance" / "data").iterdir())
     assert first in left
     assert len(left) == 2
+
+
+def test_a_file_with_many_deleted_rows_is_written_anew(index, items):
+    add_one_by_one(index, 1)  # the oldest file, which is left alone
+    index.add([f"more{i}" for i in range(20)], codes=np.zeros((20, 3), int))
+    index.remove([f"more{i}" for i in range(4)])
+    index.close()
+    tidy(*items, grace_seconds=0)
+    assert deleted_rows(index) == 4  # a fifth: not worth it yet
+    index.remove([f"more{i}" for i in range(4, 10)])
+    index.close()
+    tidy(*items, grace_seconds=0)
+    assert deleted_rows(index) == 0
+    assert index.get(["k0", "more9", "more10"])[1] is None
+    assert [item.id for item in index.get(["k0", "more10", "more19"])] == [0, 11, 20]
+
+
+def test_many_items_call_for_upkeep_too(index, monkeypatch):
+    monkeypatch.setattr(upkeep, "ITEMS_BETWEEN", 5)
+    runs = []
+    monkeypatch.setattr(upkeep, "tidy", lambda *_: runs.append(True))
+    for i in range(6):
+        index.add([f"a{i}", f"b{i}"], codes=np.zeros((2, 3), int))
+        index._upkeep.wait()
+    assert len(runs) == 2  # after six items, and after twelve
 
 
 @pytest.mark.parametrize(

@@ -315,10 +315,12 @@ def test_incomplete_files_are_refused(about, tensors, tmp_path):
 
 def test_what_cannot_be_encoded_is_refused():
     _, codebooks = random_case(1, 2, 3, 4)
-    with pytest.raises(InputError, match="beam"):
-        Encoder(codebooks, beam=0)
-    with pytest.raises(InputError, match="icm_rounds"):
-        Encoder(codebooks, icm_rounds=-1)
+    for beam in (0, 4097):
+        with pytest.raises(InputError, match="beam must be 1 to 4096"):
+            Encoder(codebooks, beam=beam)
+    for rounds in (-1, 1001):
+        with pytest.raises(InputError, match="icm_rounds must be 0 to 1000"):
+            Encoder(codebooks, icm_rounds=rounds)
     for starts in (0, 4097):
         with pytest.raises(InputError, match="icm_starts must be 1 to 4096"):
             Encoder(codebooks, icm_starts=starts)

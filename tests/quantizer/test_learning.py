@@ -70,6 +70,40 @@ def test_turns_help_with_three_rows_a_codeword(clustered):
     assert error(learn_codebooks(x, 4, 64), unseen) < error(first, unseen)
 
 
+def test_turns_perturb_rows_by_less_and_less_of_their_own_error(clustered, monkeypatch):
+    x = torch.from_numpy(clustered(300)[0])
+    codebooks = learn_codebooks(x, 2, 8, iterations=0, seed=0)
+    given = []
+
+    def encode(rows, *rest, **options):
+        given.append(rows)
+        return nearest_codes(rows, *rest, **options)
+
+    ones = torch.ones_like(x)
+    monkeypatch.setattr(learning, "nearest_codes", encode)
+    monkeypatch.setattr(learning, "_updated", lambda codebooks, *_: codebooks)  # they stay
+    monkeypatch.setattr(learning.torch, "randn", lambda *_, **__: ones)
+    learning.annealed(codebooks, x, 4, generator())
+    first, *turns = given
+    torch.testing.assert_close(first, x)
+    codes = nearest_codes(x, codebooks, beam=1, icm_rounds=0)
+    for share, rows in zip((0.75, 0.5, 0.25, 0), turns, strict=True):
+        error = x - torch.from_numpy(codebooks.decode(codes.numpy()))
+        torch.testing.assert_close(rows, x + learning.TEMPERATURE * share * error)
+        codes = nearest_codes(rows, codebooks, learning.TURN_BEAM, icm_starts=learning.TURN_STARTS)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_first_codewords_are_spread(seed):
+    """Drawn by distance, five codewords reach all five places, however crowded one of them is."""
+    few = 10 * np.eye(4, dtype=np.float32)
+    x = torch.from_numpy(np.concatenate([np.zeros((200, 4), np.float32), few]))
+    drawn = learning._spread_rows(x, 5, generator(seed))
+    assert {tuple(row) for row in drawn.tolist()} == {tuple(row) for row in x.tolist()}
+    again = learning._spread_rows(x, 7, generator(seed))
+    assert len(again) == 7  # rows may come twice where there are no others
+
+
 def test_the_last_turn_is_exact(clustered):
     x, _ = clustered(400)
     u = torch.from_numpy(x)

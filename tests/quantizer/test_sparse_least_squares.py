@@ -4,6 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+import torch
 
 from spherequant.errors import InputError
 from spherequant.quantizer import Codebooks, CodebookSums, sparse_least_squares
@@ -73,6 +74,53 @@ def test_orthogonal_columns_keep_the_entries_that_explain_most():
     best = np.argsort(gain.ravel())[-9:]
     new = solve_sparse(sums, old, EPSILON, 9)
     assert set(np.flatnonzero(new.array)) == set(best)
+
+
+def slow_fista(gram, moment, bound, dense, budget, steps=10):
+    """The support after proximal steps with momentum (Beck and Teboulle, 2009), entry by entry.
+
+    ``min Σ_d x_dᵀ G x_d - 2 b_dᵀ x_d + 2 λ Σ_e |x_e| / |ĉ_e|``, row r in steps of 1 / H_r, λ at
+    each step that with which the budget's entries are not zero.
+    """
+    rows, dim = dense.shape
+    x, y, t = dense.copy(), dense.copy(), 1.0
+    for _ in range(steps):
+        reached = np.zeros((rows, dim))  # by the gradient step
+        for r in range(rows):
+            for d in range(dim):
+                slope = sum(gram[r, other] * y[other, d] for other in range(rows)) - moment[r, d]
+                reached[r, d] = y[r, d] - slope / bound[r]
+        survives_below = np.abs(reached) * bound[:, None] * np.abs(dense)  # the λ that ends it
+        lam = np.sort(survives_below.ravel())[-budget - 1]
+        new = np.zeros((rows, dim))
+        for r in range(rows):
+            for d in range(dim):
+                shrink = lam / abs(dense[r, d]) / bound[r]
+                if survives_below[r, d] > lam:
+                    new[r, d] = np.sign(reached[r, d]) * (abs(reached[r, d]) - shrink)
+        t_new = (1 + np.sqrt(1 + 4 * t * t)) / 2
+        y = new + (t - 1) / t_new * (new - x)
+        x, t = new, t_new
+    return x != 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_support_is_that_of_plain_proximal_steps(seed):
+    _, _, sums, old = problem(60, 3, 5, 4, seed)
+    gram = sums.gram.numpy() + EPSILON * np.eye(15)
+    moment = sums.moment.numpy() + EPSILON * old.array.reshape(15, 4)
+    bound = 3 * np.diag(sums.gram.numpy()) + EPSILON
+    dense = np.linalg.solve(gram, moment)
+    given = sparse_least_squares._Problem(
+        torch.from_numpy(gram), torch.from_numpy(moment), torch.from_numpy(bound)[:, None]
+    )
+    supports = {}
+    for steps in (1, 10):
+        supports[steps] = slow_fista(gram, moment, bound, dense, 20, steps)
+        assert supports[steps].sum() == 20
+    found = sparse_least_squares.relaxed_support(given, torch.from_numpy(dense), 20)
+    np.testing.assert_array_equal(found.numpy(), supports[10])
+    assert (supports[1] != supports[10]).any()  # the steps are not for nothing
 
 
 def test_near_the_best_of_all_supports():

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
+import subprocess
+import sys
 import tracemalloc
 
 import numpy as np
@@ -40,6 +43,40 @@ def test_the_centre_is_the_expected_one(sharpness, multi_label):
     np.testing.assert_allclose(target.centre(z), expected, atol=1e-5)
     sure = ClassTarget(EYE * 50, bias, centres, 1.0, multi_label)
     np.testing.assert_allclose(sure.centre(z[:2]), centres[[0, 2]], atol=1e-7)
+
+
+def test_probabilities_are_whole_steps():
+    z = normalise_rows(np.random.default_rng(0).normal(size=(200, 3)))
+    steps = three_classes(multi_label=False).centre(z).astype(np.float64) * 2**20
+    np.testing.assert_array_equal(steps, np.rint(steps))
+    assert len(np.unique(steps)) > 300
+
+
+def test_codes_do_not_depend_on_the_processors_exponential():
+    """NumPy has others for other processors: here the plain one beside the one in use."""
+    code = (
+        "import hashlib, numpy as np\n"
+        "from spherequant.quantizer import ClassTarget, Codebooks, Encoder, normalise_rows\n"
+        "random = np.random.default_rng(0)\n"
+        "centres = normalise_rows(random.normal(size=(50, 16)))\n"
+        "target = ClassTarget(8 * centres, np.zeros(50), centres, 4.0, False, sharpness=0.7)\n"
+        "encoder = Encoder(Codebooks(random.normal(size=(4, 64, 16)) / 4), target)\n"
+        "z = normalise_rows(random.normal(size=(5_000, 16)))\n"
+        "print(hashlib.sha256(target.centre(z).tobytes()).hexdigest())\n"
+        "print(hashlib.sha256(encoder.encode(z).tobytes()).hexdigest())\n"
+    )
+    features = [*np.show_config(mode="dicts")["SIMD Extensions"]["found"]]
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"NPY_DISABLE_CPU_FEATURES": " ".join(off)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for off in ([], features)
+    }
+    assert len(printed) == 1
 
 
 def test_an_unsure_prediction_points_less_far():

@@ -12,7 +12,6 @@ from types import SimpleNamespace
 import httpx
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -25,14 +24,6 @@ from spherequant.training import TrainConfig, train
 CLASSES, PER_CLASS = 10, 20
 COLUMNS = {"year": "int64", "weight": "float64", "note": "string"}
 WAIT = 60
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +44,7 @@ def digits(tmp_path_factory):
 @pytest.fixture(scope="session")
 def made(digits, tmp_path_factory):
     """The index that tests copy: all digits, from their folder."""
-    config = TrainConfig(bits=16, epochs=2, dim=8, image_size=16)
+    config = TrainConfig(bits=16, epochs=2, dim=8, image_size=16, precision="float32")
     model = train(str(digits), config)
     folder = tmp_path_factory.mktemp("made") / "index"
     with Index.create(folder, model, metadata_columns=COLUMNS) as index:

@@ -99,19 +99,17 @@ def test_a_decompression_bomb_is_refused_by_its_size(client, assert_problem):
 
 def test_a_picture_that_unpacks_to_more_than_it_claims(client, assert_problem):
     bomb = png_of(4, 4, zlib.compress(bytes(200 << 20), 9))
-    started = time.monotonic()
-    assert post(client, form(bomb)).status_code in (200, 422)  # what is too much is not unpacked
-    assert time.monotonic() - started < 20
+    assert post(client, form(bomb)).status_code == 200  # what is too much is not unpacked
 
 
-def test_text_in_a_picture_may_not_unpack_to_much(client):
+def test_text_in_a_picture_may_not_unpack_to_much(client, assert_problem):
     text = b"Comment\0\0" + zlib.compress(bytes(64 << 20), 9)
     out = io.BytesIO()
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(out, "PNG")
     data = out.getvalue()
     chunk = struct.pack(">I", len(text)) + b"zTXt" + text
     chunk += struct.pack(">I", zlib.crc32(b"zTXt" + text))
-    assert post(client, form(data[:33] + chunk + data[33:])).status_code in (200, 422)
+    assert_problem(post(client, form(data[:33] + chunk + data[33:])), 422)
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from huggingface_hub import constants
 
 from spherequant.images import open_source
 from spherequant.training import Model, TrainConfig, train
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 Row = tuple[str, np.ndarray, tuple[str, ...] | None]
 
@@ -21,15 +17,6 @@ Row = tuple[str, np.ndarray, tuple[str, ...] | None]
 QUICK = TrainConfig(
     bits=16, image_size=16, dim=16, epochs=5, batch_size=48, precision="float32", seed=0
 )
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Bits may depend on the number of threads: one, whatever the machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from spherequant.quantizer.target import SHARPNESS
 from spherequant.training import TrainConfig, TrainEvent, loop
 from spherequant.training.binary_terms import class_targets
 from spherequant.training.checkpoint import load_checkpoint, save_checkpoint
-from spherequant.training.learner import Learner
+from spherequant.training.learner import Learner, rate_factor
 from spherequant.training.loop import Trainer, TrainingImages, round_epochs
 from spherequant.training.losses import softmax_loss
 
@@ -117,9 +118,15 @@ def assert_same_bytes(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]
         assert value.tobytes() == theirs[name].tobytes(), name
 
 
-def run(config: TrainConfig, images: TrainingImages = IMAGES) -> dict[str, np.ndarray]:
-    trainer = make(config, images)
+def run(config: TrainConfig) -> dict[str, np.ndarray]:
+    trainer = make(config)
     return everything(trainer, trainer.run())
+
+
+@functools.cache
+def uninterrupted(config: TrainConfig) -> dict[str, np.ndarray]:
+    """What a whole training gives, to compare others with."""
+    return run(config)
 
 
 class CutError(Exception):
@@ -176,6 +183,102 @@ def test_the_margin_is_a_cosine_times_the_scale():
     assert trainer._terms(z, rows)["softmax"].item() == pytest.approx(expected.item())
 
 
+class TestSteps:
+    @pytest.fixture
+    def trainer(self) -> Trainer:
+        """One whose every image has a centre and a reconstruction of its own."""
+        trainer = make(dataclasses.replace(CONFIG, label_smoothing=0.1, settle=0.5))
+        generator = torch.Generator().manual_seed(0)
+        trainer.centres = torch.nn.functional.normalize(torch.randn(3, 8, generator=generator))
+        trainer.reconstructions = torch.randn(34, 8, generator=generator)
+        return trainer
+
+    def test_each_row_is_compared_with_what_is_its_own(self, trainer):
+        rows = np.array([2, 3, 11, 30])
+        z = torch.nn.functional.normalize(torch.randn(4, 8))
+        own = IMAGES.labels[rows].argmax(axis=1)
+        pairs = {"centre": [], "quantization": [], "discriminative": []}
+        for place, (row, label) in enumerate(zip(rows, own, strict=True)):
+            phi, x = trainer.centres[label], trainer.reconstructions[row]
+            pairs["centre"].append((z[place] - phi).square().sum())
+            pairs["quantization"].append((z[place] - x).square().sum())
+            pairs["discriminative"].append((phi - x).square().sum())
+        terms = trainer._terms(z, rows)
+        for name, values in pairs.items():
+            assert terms[name].item() == pytest.approx(torch.stack(values).mean().item()), name
+
+    def test_an_epochs_centres_are_of_its_own_embeddings(self, trainer, monkeypatch):
+        z_ND = torch.nn.functional.normalize(torch.randn(34, 8))
+        seen = []
+
+        def step(rows, _numbers):
+            seen.extend(rows)
+            return {"total": torch.zeros(())}, z_ND[np.sort(rows)]
+
+        monkeypatch.setattr(trainer, "_step", step)
+        trainer._train_epoch(0.0, 0)
+        assert sorted(seen) == list(range(34))
+        for c in range(3):
+            total = z_ND[IMAGES.labels[:, c]].sum(dim=0)
+            torch.testing.assert_close(trainer.centres[c], total / total.norm())
+
+    def test_the_last_epochs_settle(self):
+        trainer = make(dataclasses.replace(CONFIG, epochs=4, settle=0.5))
+        settled = []
+        for epoch in range(4):
+            trainer.epoch = epoch
+            settled.append(trainer.settled)
+        assert settled == [False, False, True, True]
+
+    def test_settled_images_are_mirrored_only_and_their_labels_not_smoothed(self, trainer):
+        z, rows = torch.nn.functional.normalize(torch.randn(5, 8)), np.arange(5)
+        learner, labels = trainer.learner, torch.from_numpy(IMAGES.labels[rows])
+        margin = CONFIG.softmax_margin * CONFIG.softmax_scale
+        augmented = []
+        augment = trainer._augment
+
+        def spy(*given):
+            augmented.append(trainer.epoch)
+            return augment(*given)
+
+        trainer._augment = spy
+        for epoch, smoothing in ((2, 0.1), (3, 0.0)):
+            trainer.epoch = epoch
+            expected = softmax_loss(z, learner.weight, learner.bias, labels, smoothing, margin)
+            assert trainer._terms(z, rows)["softmax"].item() == pytest.approx(expected.item())
+            trainer._train_epoch(0.0, 0)
+        assert augmented == [2] * 4
+
+    def test_the_rates_follow_the_schedule(self, monkeypatch):
+        seen = []
+        trainer = make(CONFIG)
+        bases = [group["lr"] for group in trainer.optimizer.param_groups]
+        assert len(set(bases)) == 3
+        step = trainer._step
+
+        def spy(*given):
+            seen.append([group["lr"] for group in trainer.optimizer.param_groups])
+            return step(*given)
+
+        monkeypatch.setattr(trainer, "_step", spy)
+        trainer.run()
+        factors = [rate_factor(step, 24) for step in range(24)]
+        np.testing.assert_allclose(seen, np.outer(factors, bases))
+
+    def test_what_is_kept_comes_from_float32(self, monkeypatch):
+        types = []
+
+        def spy(*given, autocast, mirror, **options):
+            types.append((autocast, mirror))
+            return embed_batches(*given, autocast=autocast, mirror=mirror, **options)
+
+        monkeypatch.setattr(loop, "embed_batches", spy)
+        config = dataclasses.replace(CONFIG, precision="bfloat16")
+        make(config, held_out=training_images(50)).run()
+        # Two rounds; then the images whose codes are stored, and those that judge them.
+        assert types == [(torch.bfloat16, False)] * 2 + [(None, True)] * 2
+
+
 class TestTelling:
     def test_steps_and_epochs_are_counted(self, events):
         steps = [event for event in events if event.stage == "train"]
@@ -209,10 +312,10 @@ class TestTelling:
             assert losses["total"] == pytest.approx(expected, rel=1e-5)
 
     def test_speed_and_time_left(self, events):
+        # The clock goes on by one second a step: 34 images in each four.
         steps = [event for event in events if event.stage == "train"]
-        assert all(event.images_per_second > 0 for event in steps)
-        assert steps[-1].seconds_left == 0
-        assert all(event.seconds_left > 0 for event in steps[:-1])
+        assert [event.images_per_second for event in steps] == pytest.approx([8.5] * 24)
+        assert [event.seconds_left for event in steps] == pytest.approx(list(range(23, -1, -1)))
 
     def test_the_loss_falls(self, events):
         steps = [event for event in events if event.stage == "train"]
@@ -380,7 +483,7 @@ class TestSharpness:
 class TestSeeds:
     @pytest.mark.parametrize("config", [CONFIG, ADAMW])
     def test_the_same_seed_gives_the_same_bytes(self, config):
-        assert_same_bytes(run(config), run(config))
+        assert_same_bytes(run(config), uninterrupted(config))
 
     def test_the_order_of_calls_to_torchs_generator_does_not_matter(self):
         def disturb(event: TrainEvent) -> None:
@@ -396,7 +499,7 @@ class TestSeeds:
 
     def test_another_seed_gives_others(self):
         other = run(dataclasses.replace(CONFIG, seed=1))
-        assert other["codebooks"].tobytes() != run(CONFIG)["codebooks"].tobytes()
+        assert other["codebooks"].tobytes() != uninterrupted(CONFIG)["codebooks"].tobytes()
 
 
 class TestResume:
@@ -410,7 +513,7 @@ class TestResume:
         resumed = make(dataclasses.replace(config), path=path)
         torch.manual_seed(99)  # the generator stands elsewhere in another process
         result = everything(resumed, resumed.run())
-        assert_same_bytes(result, run(config))
+        assert_same_bytes(result, uninterrupted(config))
 
     def test_interrupted_again_and_again(self, tmp_path):
         path = tmp_path / "checkpoint.safetensors"
@@ -418,7 +521,7 @@ class TestResume:
             with pytest.raises(CutError):
                 make(CONFIG, report=interrupt_after(after), path=path).run()
         resumed = make(CONFIG, path=path)
-        assert_same_bytes(everything(resumed, resumed.run()), run(CONFIG))
+        assert_same_bytes(everything(resumed, resumed.run()), uninterrupted(CONFIG))
 
     def test_within_an_epoch_it_goes_on_from_the_one_before(self, tmp_path):
         path = tmp_path / "checkpoint.safetensors"
@@ -493,15 +596,6 @@ class TestDivergence:
         with pytest.raises(SpherequantError, match="no longer a number"):
             make(config, path=path).run()
         assert not path.exists()
-
-
-def test_the_last_epochs_see_images_as_they_are_stored():
-    trainer = make(dataclasses.replace(CONFIG, epochs=4, settle=0.5))
-    settled = []
-    for epoch in range(4):
-        trainer.epoch = epoch
-        settled.append(trainer.settled)
-    assert settled == [False, False, True, True]
 
 
 def test_quantization_begins_before_the_last_epoch_at_the_latest():

@@ -179,6 +179,22 @@ class TestSupervised:
         assert other.fingerprint != few_model.fingerprint
         np.testing.assert_array_equal(other.trained_hashes, few_model.trained_hashes)
 
+    @pytest.mark.parametrize(
+        ("capabilities", "pays"),
+        [
+            ({}, False),
+            ({"avx2": True, "amx_bf16": False, "avx512_bf16": False}, False),
+            ({"amx_bf16": True}, True),
+            ({"avx512_bf16": True}, True),
+        ],
+    )
+    def test_bfloat16_is_for_processors_that_compute_in_it(self, capabilities, pays, monkeypatch):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+        assert run_module._bf16_pays() is pays
+        monkeypatch.delattr(torch.cpu, "get_capabilities")  # torch before it could tell
+        assert run_module._bf16_pays() is False
+
     def test_bfloat16_trains_and_says_nothing_on_the_terminal(self, few, capfd, caplog):
         caplog.set_level(logging.INFO)
         config = dataclasses.replace(TINY, precision="bfloat16", epochs=1)

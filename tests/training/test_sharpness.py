@@ -56,7 +56,8 @@ def test_the_choice_undoes_the_scale_of_the_logits(euclidean, scale):
     assert SHARPNESSES[0] < twice < once < SHARPNESS
 
 
-def test_the_choice_finds_held_out_images_best():
+@pytest.mark.parametrize("euclidean", [False, True])
+def test_the_choice_finds_held_out_images_best(euclidean):
     """By hand, each sharpness: trained images, then the other held-out ones."""
     scores = []
     for factor in SHARPNESSES:
@@ -68,10 +69,13 @@ def test_the_choice_finds_held_out_images_best():
             for q, z_D in enumerate(HELD_OUT.z_ND):
                 others = np.arange(len(u_ND)) != q if searched is HELD_OUT else slice(None)
                 relevant_N = searched.labels_NC[others] @ HELD_OUT.labels_NC[q]
-                ap.append(average_precision((u_ND[others] @ z_D)[None], relevant_N[None])[0])
+                near_N = u_ND[others] @ z_D
+                if euclidean:
+                    near_N = -np.square(u_ND[others] - z_D).sum(axis=1)
+                ap.append(average_precision(near_N[None], relevant_N[None])[0])
             both.append(np.mean(ap))
         scores.append(sum(both))
-    chosen = choose_sharpness(target(12.0), TRAINED, HELD_OUT)
+    chosen = choose_sharpness(target(12.0), TRAINED, HELD_OUT, euclidean=euclidean)
     assert scores[SHARPNESSES.index(chosen)] == pytest.approx(max(scores), abs=1e-6)
     assert max(scores) - min(scores) > 1e-3
 

@@ -21,10 +21,11 @@ from spherequant.quantizer.vectors import (
 _LOG_HALF = np.float32(math.log(0.5))
 # Probabilities as they are; a training finds a better value by images that it holds back.
 SHARPNESS = 1.0
-# Probabilities are rounded to this step: the last bit of a processor's own exponential then rarely
-# reaches a code, and a flat prediction over thousands of classes keeps its mass.
-_STEPS = np.float32(1 << 20)
-_BLOCK_ROWS = 1024  # whose probabilities are held at once, four float32 a class
+# Probabilities are taken in float64 and rounded to this step: the last bit of a processor's own
+# exponential then reaches none but one in some hundred millions, and a flat prediction over
+# thousands of classes keeps its mass.
+_STEPS = 1 << 20
+_BLOCK_ROWS = 1024  # whose probabilities are held at once, four numbers a class
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +43,7 @@ class ClassTarget:
     a class that was never trained look unsure. ``levelling`` is the balance between the two: the
     target is divided by its length to this power.
 
-    All arithmetic is float32 in one order, each row on its own.
+    All arithmetic is in one order, each row on its own; in float32, but for the probabilities.
 
     Attributes:
         weight_CD: float32 [C, D], classifier weights, the scale of the softmax included.
@@ -150,11 +151,11 @@ class ClassTarget:
         logits_NC = inner_products(z_ND, self.weight_CD) + self.bias_C
         best_N = logits_NC.argmax(axis=1)
         logits_NC -= logits_NC.max(axis=1, keepdims=True)
-        mass_NC = np.exp(np.float32(self.sharpness) * logits_NC)
-        total_N1 = np.zeros((len(z_ND), 1), np.float32)
+        mass_NC = np.exp(self.sharpness * logits_NC.astype(np.float64))
+        total_N1 = np.zeros((len(z_ND), 1))
         for c in range(self.n_classes):  # in this order for each row
             total_N1 += mass_NC[:, c : c + 1]
-        p_NC = np.rint(_STEPS * mass_NC / total_N1) / _STEPS
+        p_NC = (np.rint(_STEPS * mass_NC / total_N1) / _STEPS).astype(np.float32)
         expected_ND: FloatArray = inner_products(p_NC, np.ascontiguousarray(self.centres_CD.T))
         if not self.multi_label:
             return expected_ND
