@@ -109,7 +109,7 @@ def _write_queries(source: Source) -> tuple[list[str], bool]:
 def _command(python: str) -> list[str]:
     """The installed command beside the interpreter, or the module where there is no script."""
     script = Path(python).parent / "spherequant"
-    return [str(script)] if script.exists() else [python, "-m", "spherequant.cli"]
+    return [str(script)] if script.exists() else [python, "-m", "spherequant"]
 
 
 def _run(command: Sequence[str], *arguments: str) -> None:

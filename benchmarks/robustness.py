@@ -164,7 +164,7 @@ def resumed(work: Path, photos: Path) -> list[str]:
 
 # -- commands ---------------------------------------------------------------------------------
 
-COMMAND = [sys.executable, "-m", "spherequant.cli"]
+COMMAND = [sys.executable, "-m", "spherequant"]
 QUICK = ["--backbone", "small", "--bits", "32"]
 
 

@@ -47,7 +47,7 @@ class Service:
     """
 
     def __init__(self, folder: Path) -> None:
-        command = [sys.executable, "-m", "spherequant.cli", "serve", str(folder), "--port", "0"]
+        command = [sys.executable, "-m", "spherequant", "serve", str(folder), "--port", "0"]
         environment = {
             k: v for k, v in os.environ.items() if not k.endswith(("_READ_KEY", "_WRITE_KEY"))
         }

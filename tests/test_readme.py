@@ -22,9 +22,9 @@ QUICK = "--epochs 1 --dim 8 --image-size 16"
 ADDRESS = "http://127.0.0.1:8000"
 
 
-def section(title):
+def section(title, document=README):
     """The text under a heading, up to the next."""
-    return README.read_text("utf-8").partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    return document.read_text("utf-8").partition(f"\n## {title}\n")[2].partition("\n## ")[0]
 
 
 def commands(text):
@@ -83,7 +83,7 @@ def test_the_service(photos, capsys):
 def serving(line):
     """The address that a `spherequant serve` of the README says, on a port that is free."""
     served = subprocess.Popen(
-        [sys.executable, "-m", "spherequant.cli", *shlex.split(line)[1:], "--port", "0", "--quiet"],
+        [sys.executable, "-m", "spherequant", *shlex.split(line)[1:], "--port", "0", "--quiet"],
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONPATH": str(README.parent / "src"), "OMP_NUM_THREADS": "1"},
@@ -105,6 +105,8 @@ def execute(block):
 
 
 def test_the_python(photos, capsys):
+    for line in commands(section("Your own photos"))[:2]:
+        run(line)  # what a reader who goes from the top has by then
     block = python(section("From Python"))
     settings = "TrainConfig(bits=32)"
     assert settings in block
@@ -113,6 +115,13 @@ def test_the_python(photos, capsys):
     assert lines[0] == "16 images added"
     assert len(lines) == 1 + 5 + 1
     assert 0 <= float(lines[-1].removeprefix("mAP ")) <= 1
+
+
+def test_a_network_of_ones_own(photos):
+    quantizer = README.parent / "docs" / "quantizer.md"
+    execute(python(section("Codes of a network of your own", quantizer)))
+    with spherequant.Index.open("mine.index") as index:
+        assert len(index) == 16
 
 
 def test_the_links_lead_somewhere():

@@ -130,7 +130,7 @@ def test_further_columns_of_the_table_are_metadata(folder, trained, spherequant,
 
     (folder / "labels.csv").write_text("\n".join(rows).replace("1993", "long ago"))
     again = spherequant("index", trained.path, folder, "--out", out)
-    assert "Metadata not stored (1):\n  ant/03.png  metadata 'year' not stored" in again.stderr
+    assert "Noted (1):\n  ant/03.png  metadata 'year' not stored" in again.stderr
 
 
 def test_what_was_fixed_when_an_index_was_made_stays(folder, trained, spherequant, tmp_path):

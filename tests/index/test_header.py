@@ -12,7 +12,8 @@ def change(index, **values):
     path = index.folder / "index.json"
     header = json.loads(path.read_text())
     header.update(values)
-    path.write_text(json.dumps({k: v for k, v in header.items() if v is not None}))
+    kept = {k: v for k, v in header.items() if k not in values or v is not None}
+    path.write_text(json.dumps(kept))
 
 
 def test_the_header_says_what_the_index_is(tmp_path, codebooks):
@@ -61,6 +62,17 @@ def test_a_missing_file_is_named(index):
     (index.folder / "model" / "codebooks.safetensors").unlink()
     with pytest.raises(FormatError, match="missing"):
         Index.open(index.folder)
+
+
+def test_columns_that_the_first_items_decide_are_null(tmp_path, codebooks, unit_rows):
+    with Index.create(tmp_path / "i", codebooks) as index:
+        before = (index.folder / "index.json").read_bytes()
+        assert json.loads(before)["metadata"] is None
+        index.add(["a"], vectors=unit_rows(1), metadata=[{"year": 1}])
+    assert (tmp_path / "i" / "index.json").read_bytes() == before
+    change(index, metadata={})
+    with Index.open(index.folder) as opened, pytest.raises(FormatError, match="year"):
+        len(opened)
 
 
 def test_a_header_that_promises_other_columns_is_refused(index):

@@ -4,13 +4,21 @@ import io
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import lance
 import numpy as np
 import pytest
 from PIL import Image
 
-from spherequant.errors import DuplicateKeyError, FormatError, InputError, UnknownKeyError
+from spherequant.errors import (
+    ConfigError,
+    DuplicateKeyError,
+    FormatError,
+    InputError,
+    UnknownKeyError,
+)
 from spherequant.index import Index
 
 
@@ -186,7 +194,8 @@ def test_bad_arguments_of_add_are_refused(tmp_path, index, codebooks, unit_rows,
         ({"keys": ["a"], "codes": [[0, 0, 0]], "labels": ["\ud800"]}, "valid Unicode"),
         ({"keys": ["a", "b"], "codes": [[0, 0, 0], [1]]}, "codes cannot be read"),
         ({"keys": ["a", "b"], "vectors": [[0, 1], [1]]}, "vectors cannot be read"),
-        ({"keys": ["a"], "codes": [[0, 0, 0]], "metadata": [{"x": 1}]}, "no column here"),
+        ({"keys": ["a"], "codes": [[0, 0, 0]], "metadata": [3]}, "metadata of 'a' maps names"),
+        ({"keys": ["a"], "codes": [[0, 0, 0]], "metadata": [{1: 2}]}, "metadata of 'a' maps names"),
         ({"keys": ["a"], "codes": [[0, 0, 0]], "metadata": []}, "0 given for 1 keys"),
         ({"keys": ["a"], "images": [picture(1)]}, "made from codebooks alone"),
     ]
@@ -455,6 +464,122 @@ def test_labels_and_metadata_change_alone(tmp_path, embedder, picture):
         with pytest.raises(DuplicateKeyError, match="one call of update"):
             index.update(["a", "a"], labels=["x", "x"])
         assert index.update([], labels=[]).tolist() == []
+
+
+class TestColumnsOfTheFirstItems:
+    """An index that was made without a word on metadata."""
+
+    def test_the_first_items_bring_them(self, tmp_path, codebooks, unit_rows):
+        given = [{"year": 2019, "price": 3, "note": None}, None, {"year": None, "price": 2.5}]
+        with Index.create(tmp_path / "index", codebooks) as index:
+            index.add(["a", "b", "c"], vectors=unit_rows(3), metadata=given)
+            assert index.header.metadata == {"year": "int64", "price": "float64", "note": "string"}
+            found = index.search(vectors=unit_rows(1), k=3, where="year > 2015")
+            assert found.keys == [["a"]]
+        with Index.open(tmp_path / "index") as index:
+            index.update(["b"], metadata=[{"note": "new"}])
+            assert [item.metadata for item in index.get(["a", "b", "c"])] == [
+                {"year": 2019, "price": 3.0, "note": None},
+                {"year": None, "price": None, "note": "new"},
+                {"year": None, "price": 2.5, "note": None},
+            ]
+            with pytest.raises(InputError, match=r"'size_cm' of 'd' has no column.*year, price"):
+                index.add(["d"], vectors=unit_rows(1), metadata=[{"size_cm": 2}])
+            assert index.columns["year"] == "int64"
+
+    def test_items_without_metadata_decide_too(self, index_without_a_word, unit_rows):
+        index_without_a_word.add(["a"], vectors=unit_rows(1))
+        with pytest.raises(InputError, match="fixed before the first item came, are: none"):
+            index_without_a_word.add(["b"], vectors=unit_rows(1), metadata=[{"year": 2019}])
+
+    def test_none_were_asked_for(self, tmp_path, codebooks, unit_rows):
+        with Index.create(tmp_path / "index", codebooks, metadata_columns={}) as index:
+            with pytest.raises(InputError, match="has no column"):
+                index.add(["a"], vectors=unit_rows(1), metadata=[{"year": 2019}])
+            assert index.columns.get("year") is None
+
+    @pytest.mark.parametrize(
+        ("given", "error", "message"),
+        [
+            ([{"year": 1}, {"year": "old"}], InputError, "'year' of 'a' is 1.*type string"),
+            ([{"year": True}, None], InputError, "'year' of 'a' is True"),
+            ([{"year": [1]}, None], InputError, "'year' of 'a'"),
+            ([{"key": "x"}, None], ConfigError, "clashes with a column of the index"),
+            ([{"a.b": 1}, None], ConfigError, "cannot name a metadata column"),
+        ],
+    )
+    def test_what_cannot_be_stored_decides_nothing(
+        self, index_without_a_word, unit_rows, given, error, message
+    ):
+        index = index_without_a_word
+        with pytest.raises(error, match=message):
+            index.add(["a", "b"], vectors=unit_rows(2), metadata=given)
+        assert (len(index), index.header.metadata) == (0, {})
+        index.add(["a", "b"], vectors=unit_rows(2), metadata=[{"year": 1}, {"year": 2}])
+        assert index.header.metadata == {"year": "int64"}
+
+    def test_items_that_could_not_be_added_leave_room_for_others(
+        self, index_without_a_word, unit_rows
+    ):
+        index = index_without_a_word
+        with pytest.raises(InputError, match="NaN"):
+            index.add(["a"], vectors=unit_rows(1) * np.nan, metadata=[{"year": 1}])
+        index.add(["a"], vectors=unit_rows(1), metadata=[{"year": 3, "note": "x"}])
+        assert index.get(["a"])[0].metadata == {"year": 3, "note": "x"}
+
+    def test_another_writer_and_another_reader(self, index_without_a_word, unit_rows):
+        index = index_without_a_word
+        with Index.open(index.folder) as other, Index.open(index.folder) as reader:
+            assert len(other) == len(reader) == 0
+            index.add(["a"], vectors=unit_rows(1), metadata=[{"year": 2019}])
+            other.add(["b"], vectors=unit_rows(1))  # knows of no column yet
+            other.add(["c"], vectors=unit_rows(1), metadata=[{"year": 2020}])
+            reader.refresh()
+            assert [item.metadata["year"] for item in reader.get(["a", "b", "c"])] == [
+                2019,
+                None,
+                2020,
+            ]
+
+    def test_many_first_writers(self, index_without_a_word, unit_rows):
+        folder = index_without_a_word.folder
+        names = ["year", "note", "weight", "year"]
+        added = []
+
+        def write(number):
+            with Index.open(folder) as index, suppress(InputError):
+                given = [{names[number]: "x" if names[number] == "note" else number}]
+                index.add([str(number)], vectors=unit_rows(1), metadata=given)
+                added.append(number)
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(write, range(4)))
+        index_without_a_word.refresh()
+        assert added  # who came too late was refused, and nothing of it is stored
+        assert len(index_without_a_word) == len(added)
+        for number in added:
+            (item,) = index_without_a_word.get([str(number)])
+            assert item.metadata[names[number]] == ("x" if names[number] == "note" else number)
+
+    def test_a_folder_brings_its_own(self, tmp_path, embedder, write_pictures):
+        folder, names = tmp_path / "photos", ["0.png", "1.png", "2.png"]
+        write_pictures(folder, {name: n for n, name in enumerate(names)})
+        rows = [f"{name},cat,{2000 + n},{n / 2}" for n, name in enumerate(names)]
+        (folder / "labels.csv").write_text("path,labels,year,weight\n" + "\n".join(rows))
+        with Index.create(tmp_path / "index", embedder) as index:
+            assert index.sync(folder, dry_run=True).added == 3
+            assert index.header.metadata == {}
+            report = index.sync(folder)
+            assert (report.added, report.notes) == (3, [])
+            assert index.header.metadata == {"year": "int64", "weight": "float64"}
+            assert index.get([names[1]])[0].metadata == {"year": 2001, "weight": 0.5}
+            assert index.sync(folder).unchanged == 3
+
+
+@pytest.fixture
+def index_without_a_word(tmp_path, codebooks):
+    with Index.create(tmp_path / "without", codebooks) as made:
+        yield made
 
 
 def test_unknown_and_foreign_keys_are_not_updated(photo_index, tmp_path, write_pictures, picture):

@@ -27,7 +27,7 @@ def process(folder):
 
     def start(*arguments, **environment):
         run = subprocess.Popen(
-            [sys.executable, "-m", "spherequant.cli", "serve", folder, "--port", "0", *arguments],
+            [sys.executable, "-m", "spherequant", "serve", folder, "--port", "0", *arguments],
             stderr=subprocess.PIPE,
             text=True,
             env=os.environ | {"PYTHONPATH": str(SRC), "OMP_NUM_THREADS": "1"} | environment,

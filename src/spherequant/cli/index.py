@@ -35,7 +35,6 @@ from spherequant.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from spherequant.images import Source
     from spherequant.index import Index, SyncReport
 
 
@@ -92,7 +91,6 @@ def index(  # noqa: PLR0913 - one parameter for each option of the shell
             _opened_index(
                 out,
                 model,
-                opened,
                 bits=bits,
                 keep_vectors=keep_vectors,
                 thumbnails=not no_thumbnails,
@@ -111,7 +109,7 @@ def index(  # noqa: PLR0913 - one parameter for each option of the shell
             if cache and not dry_run:
                 target.write_cache()
                 report = replace(report, bytes_disk=bytes_on_disk(target.folder))
-    note_skips(report.notes, "Metadata not stored")
+    note_skips(report.notes, "Noted")
     note_skips(report.skipped)
     if json:
         say_json(_as_json(report))
@@ -123,7 +121,6 @@ def index(  # noqa: PLR0913 - one parameter for each option of the shell
 def _opened_index(
     out: Path,
     model: Path,
-    source: "Source",
     *,
     bits: int | None,
     keep_vectors: bool,
@@ -135,7 +132,6 @@ def _opened_index(
     Args:
         out: folder of the index.
         model: folder of the model.
-        source: of the images.
         bits: length of a code; None for that of an index that is there, or the model's.
         keep_vectors: keep each image's vector.
         thumbnails: keep thumbnails.
@@ -147,7 +143,7 @@ def _opened_index(
         FormatError: no model, or an index that cannot be read.
         FingerprintError: the index was made with another model.
     """
-    from spherequant.index import Index, infer_metadata_columns
+    from spherequant.index import Index
     from spherequant.index.header import read_header
     from spherequant.training import Model
 
@@ -169,7 +165,6 @@ def _opened_index(
         Index.create(
             Path(scratch) / "index" if dry_run else out,
             loaded if bits is None else loaded.shortened(bits),
-            metadata_columns=infer_metadata_columns(source.items),
             keep_vectors=keep_vectors,
             thumbnails=thumbnails,
         ) as created,

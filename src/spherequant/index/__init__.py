@@ -39,13 +39,14 @@ from spherequant.index.duplicates import (
     GroupMember,
     NearDuplicate,
 )
-from spherequant.index.embedder import Embedder, load_embedder
+from spherequant.index.embedder import BatchEmbedder, Embedder, load_embedder
 from spherequant.index.footprint import Footprint
 from spherequant.index.index import Index
 from spherequant.index.searcher import Hit, Searcher, SearchResult, StoredItem
 from spherequant.index.sync import SyncReport
 
 __all__ = [
+    "BatchEmbedder",
     "Counts",
     "DuplicateGroup",
     "DuplicateGroups",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import random
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
@@ -29,7 +30,7 @@ from spherequant.errors import (
     SpherequantError,
     UnknownKeyError,
 )
-from spherequant.index.columns import CHANGED, Value
+from spherequant.index.columns import CHANGED, TYPES, Value, with_nulls
 from spherequant.index.faults import reported
 from spherequant.index.header import LANCE_STORAGE
 from spherequant.index.keys import create_key_index, find_rows
@@ -155,6 +156,22 @@ class Catalogue:
                 outcomes += [error] * len(group)
         return outcomes
 
+    def add_columns(self, metadata: Mapping[str, str]) -> None:
+        """Make room for metadata, unless there are items already.
+
+        Args:
+            metadata: name -> type of columns; those that are there stay as they are.
+        """
+        for _ in _attempts():
+            with suppress(ConflictError), reported(self._action):
+                latest = self._versions.latest()
+                missing = [name for name in metadata if name not in latest.schema.names]
+                if missing and not latest.count_rows():
+                    fields = [pa.field(name, TYPES[metadata[name]]) for name in missing]
+                    latest.add_columns(pa.schema(fields))
+                return
+        raise ConflictError(self._beaten)
+
     def _commit_alike(self, kind: type, group: list[Any]) -> Outcomes:
         """One commit of writes of one kind, tried until no other writer comes between."""
         reserved: dict[str, int] = {}
@@ -174,7 +191,11 @@ class Catalogue:
                 return attempt()
             except ConflictError:
                 continue
-        raise ConflictError(
+        raise ConflictError(self._beaten)
+
+    @property
+    def _beaten(self) -> str:
+        return (
             f"{self._action}: other writers committed first {ATTEMPTS} times in a row. Run it "
             "again, or let fewer processes write at once."
         )
@@ -198,7 +219,8 @@ class Catalogue:
         wanted = [key for n in accepted for key in keys[n] if key not in ids]
         ids.update(self._reserve(dict.fromkeys(wanted), reserved))
         if accepted:
-            rows = _last_of_each([writes[number].table for number in accepted])
+            stored_as = planned_on.schema
+            rows = _last_of_each([with_nulls(writes[n].table, stored_as) for n in accepted])
             kept = rows["key"].to_pylist()
             gone = [stored[key].address for key in kept if key in stored]
             self._replace(planned_on, _completed(rows, [ids[key] for key in kept]), gone)

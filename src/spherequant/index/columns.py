@@ -1,15 +1,16 @@
 """The columns of items.lance: ours, and one for each metadata name of the user.
 
-Types of the user's columns are fixed when the index is made. Text from a labels.csv is read into
-them; an empty text is null.
+Types of the user's columns are fixed when the index is made, or else by the first items that come
+into it. Text from a labels.csv is read into them; an empty text is null.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from spherequant.errors import ConfigError, InputError
 from spherequant.images.listing import is_unicode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -79,6 +80,26 @@ def schema(header: Header) -> pa.Schema:
         fields.append(pa.field("vector", pa.list_(pa.float16(), header.dim)))
     fields += [pa.field(name, TYPES[kind]) for name, kind in header.metadata.items()]
     return pa.schema(fields)
+
+
+def decided(header: Header, stored: pa.Schema) -> Header:
+    """The header with the user's columns that a version of items.lance has.
+
+    Only an index that was made without a word on them leaves that to items.lance.
+    """
+    if not header.undecided:
+        return header
+    kinds = {kind: name for name, kind in TYPES.items()}
+    own = [field for field in stored if field.name not in OURS]
+    return replace(header, metadata={field.name: str(kinds.get(field.type)) for field in own})
+
+
+def with_nulls(table: pa.Table, stored: pa.Schema) -> pa.Table:
+    """The rows with null in columns of the user that another writer has decided on since."""
+    for field in stored:
+        if field.name not in OURS and field.name not in table.schema.names:
+            table = table.append_column(field, pa.nulls(table.num_rows, field.type))
+    return table
 
 
 def type_name(kind: pa.DataType) -> str:
@@ -148,6 +169,55 @@ def infer_metadata_columns(items: Iterable[Item]) -> dict[str, str]:
     return check_metadata_columns({name: kind or "string" for name, kind in kinds.items()})
 
 
+def columns_of_values(
+    metadata: Sequence[Mapping[str, object] | None], keys: Sequence[str]
+) -> dict[str, str]:
+    """Name -> type of metadata that a caller gives: the narrowest that holds every value.
+
+    Args:
+        metadata: for each item a mapping from name to value, or None.
+        keys: of the items, for messages.
+
+    Raises:
+        ConfigError: a name cannot be a column.
+        InputError: a value fits no column, or not the one that the others of its name need.
+    """
+    found: dict[str, str] = {}
+    given = [(key, as_mapping(values, key)) for key, values in zip(keys, metadata, strict=True)]
+    for _, values in given:
+        for name, value in values.items():
+            found[name] = _kind_of(value, found.get(name, ""))
+    kinds = check_metadata_columns({name: kind or "string" for name, kind in found.items()})
+    for key, values in given:
+        for name, value in values.items():
+            check_value(name, value, kinds[name], key)
+    return kinds
+
+
+def as_mapping(values: object, key: str) -> Mapping[str, object]:
+    """The metadata of one item, empty for None.
+
+    Raises:
+        InputError: no mapping, or not from texts.
+    """
+    if values is None:
+        return {}
+    if isinstance(values, Mapping) and all(isinstance(name, str) for name in values):
+        return values
+    raise InputError(f"metadata of {key!r} maps names of columns to values; got {values!r}.")
+
+
+def _kind_of(value: object, kind: str) -> str:
+    """The type of a column of type ``kind`` so far (none when empty) that ``value`` comes to."""
+    if value is None or kind == "string":
+        return kind
+    if isinstance(value, (float, np.floating)):
+        return "float64"
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+        return kind or "int64"
+    return "string"
+
+
 def _wider(kind: str | None, text: str) -> str | None:
     """The narrowest type for a column of type ``kind`` so far that also holds ``text``."""
     text = text.strip()
@@ -213,8 +283,7 @@ def check_value(name: str, value: object, kind: str, key: str) -> Value:
         elif value == value // 1 and int(value) in _INT64:  # whole; NaN and infinity are not
             return int(value)
     raise InputError(
-        f"metadata {name!r} of {key!r} is {value!r}, which does not fit the column's type {kind}, "
-        "fixed when the index was made."
+        f"metadata {name!r} of {key!r} is {value!r}, which does not fit the column's type {kind}."
     )
 
 

@@ -6,6 +6,7 @@ import glob
 import shutil
 import time
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import spherequant
@@ -36,7 +37,7 @@ _ABANDONED_SECONDS = 3_600.0
 def create_folder(
     folder: Path,
     model: Embedder | Codebooks,
-    metadata_columns: Mapping[str, str],
+    metadata_columns: Mapping[str, str] | None,
     *,
     keep_vectors: bool,
     thumbnails: bool,
@@ -47,7 +48,8 @@ def create_folder(
         InputError: something is already there, or the model's embeddings are not normalised.
         ConfigError: a metadata column cannot be used.
     """
-    names = columns.check_metadata_columns(metadata_columns)
+    undecided = metadata_columns is None
+    names = columns.check_metadata_columns(metadata_columns or {})
     if not getattr(model, "normalised", True):  # only the package's own models have a choice
         raise InputError(
             "this model was trained without normalising its embeddings (objective no-norm): "
@@ -64,7 +66,11 @@ def create_folder(
         partial = folder.with_name(f".{folder.name}.partial-{uuid.uuid4().hex[:12]}")
         try:
             partial.mkdir()
-            header = _store_model(partial / MODEL_FOLDER, model, names, keep_vectors, thumbnails)
+            header = replace(
+                _store_model(partial / MODEL_FOLDER, model, keep_vectors, thumbnails),
+                metadata=names,
+                undecided=undecided,
+            )
             create_catalogue(partial / ITEMS_FOLDER, columns.schema(header))
             (partial / LEASES_FOLDER).mkdir()
             header.write(partial)
@@ -77,7 +83,6 @@ def create_folder(
 def _store_model(
     folder: Path,
     model: Embedder | Codebooks,
-    metadata: dict[str, str],
     keep_vectors: bool,
     thumbnails: bool,
 ) -> Header:
@@ -89,6 +94,11 @@ def _store_model(
     else:
         model.save(folder)
         codebooks = model.codebooks
+        folder.mkdir(exist_ok=True)
+        if not (folder / CODEBOOKS_FILE).exists():
+            codebooks.save(folder / CODEBOOKS_FILE)
+        elif Codebooks.load(folder / CODEBOOKS_FILE) != codebooks:
+            raise InputError("the model saves other codebooks than those that it says it has")
     digest = file_sha256(folder / CODEBOOKS_FILE)
     return Header(
         fingerprint=digest if isinstance(model, Codebooks) else model.fingerprint,
@@ -99,7 +109,6 @@ def _store_model(
         dim=codebooks.dim,
         keep_vectors=bool(keep_vectors),
         thumbnails=bool(thumbnails),
-        metadata=metadata,
         created_by=f"spherequant {spherequant.__version__}",
     )
 

@@ -40,6 +40,8 @@ class Header:
         keep_vectors: whether items keep their float16 vector.
         thumbnails: whether images leave a thumbnail.
         metadata: name -> type (``int64``, ``float64`` or ``string``) of the user's own columns.
+        undecided: whether the first items bring those columns with them; index.json then has null
+            for them, and items.lance tells which there are.
         created_by: version of spherequant that made the index.
         schema: version of this layout.
         lance_storage: Lance's data storage version, fixed at creation.
@@ -54,13 +56,17 @@ class Header:
     keep_vectors: bool
     thumbnails: bool
     metadata: dict[str, str] = field(default_factory=dict)
+    undecided: bool = False
     created_by: str = ""
     schema: int = SCHEMA
     lance_storage: str = LANCE_STORAGE
 
     def write(self, folder: Path) -> None:
         """Write index.json into ``folder``."""
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        values = asdict(self)
+        if values.pop("undecided"):
+            values["metadata"] = None
+        text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
         (folder / HEADER_FILE).write_text(text, encoding="utf-8")
 
 
@@ -95,6 +101,8 @@ def read_header(folder: Path) -> Header:
 
 def _checked(values: dict[str, Any], path: Path) -> Header:
     """A ``Header`` from parsed JSON, every field present and of its type."""
+    undecided = values.get("metadata", "missing") is None
+    values = values | {"metadata": {}} if undecided else values
     kinds = {
         "fingerprint": str,
         "codebooks_sha256": str,
@@ -115,7 +123,7 @@ def _checked(values: dict[str, Any], path: Path) -> Header:
                 f"{path} is damaged ({name} is missing or no {kind.__name__}); restore it from a "
                 "copy."
             )
-    return Header(**{name: values[name] for name in kinds})
+    return Header(**{name: values[name] for name in kinds}, undecided=undecided)
 
 
 def file_sha256(path: Path) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from spherequant.index.embedder import Embedder
+    from spherequant.index.embedder import BatchEmbedder
     from spherequant.index.header import Header
     from spherequant.quantizer import Encoder
 
@@ -37,17 +37,24 @@ class Incoming:
     """Makes rows of what callers hand over.
 
     Args:
-        header: the index's header.
+        header: gives the index's header.
         encoder: gives what makes the codes.
         embedder: gives the model, when images come.
     """
 
     def __init__(
-        self, header: Header, encoder: Callable[[], Encoder], embedder: Callable[[], Embedder]
+        self,
+        header: Callable[[], Header],
+        encoder: Callable[[], Encoder],
+        embedder: Callable[[], BatchEmbedder],
     ) -> None:
-        self._header = header
+        self._now = header
         self._encoder = encoder
         self._embedder = embedder
+
+    @property
+    def _header(self) -> Header:
+        return self._now()
 
     def rows(
         self,
@@ -129,7 +136,7 @@ class Incoming:
         """Vectors, thumbnails and hashes of images, a few hundred in memory at a time."""
         embedder = self._embedder() if embed else None
         vectors: list[NDArray[np.float32]] = [np.empty((0, self._header.dim), np.float32)]
-        prepared: list[NDArray[np.uint8]] = []
+        prepared: list[NDArray[Any]] = []
         for image in images:
             upright = picture(image)
             shown.phashes.append(perceptual_hash(upright))
@@ -180,17 +187,18 @@ class Incoming:
         check_length("metadata", len(metadata), len(keys))
         types = self._header.metadata
         checked = []
-        for key, values in zip(keys, metadata, strict=True):
-            unknown = [name for name in values or {} if name not in types]
+        for key, given in zip(keys, metadata, strict=True):
+            values = columns.as_mapping(given, key)
+            unknown = [name for name in values if name not in types]
             if unknown:
                 raise InputError(
                     f"metadata {unknown[0]!r} of {key!r} has no column here; the columns, fixed "
-                    f"when the index was made, are: {', '.join(types) or 'none'}."
+                    f"before the first item came, are: {', '.join(types) or 'none'}."
                 )
             checked.append(
                 {
                     name: columns.check_value(name, value, types[name], key)
-                    for name, value in (values or {}).items()
+                    for name, value in values.items()
                 }
             )
         return checked

@@ -20,12 +20,19 @@ from spherequant.errors import (
     UnknownKeyError,
 )
 from spherequant.images import Limits, Skip, Source, open_source
-from spherequant.index.arguments import as_array, check_images, check_keys, first_repeat
+from spherequant.index.arguments import (
+    as_array,
+    check_images,
+    check_keys,
+    check_length,
+    first_repeat,
+)
 from spherequant.index.cache import load_cache, save_cache
 from spherequant.index.catalogue import Catalogue, Change, Removal, Upsert, Write
+from spherequant.index.columns import columns_of_values, decided, infer_metadata_columns
 from spherequant.index.commits import GroupCommit
 from spherequant.index.creation import create_folder
-from spherequant.index.embedder import Embedder, load_embedder
+from spherequant.index.embedder import BatchEmbedder, Embedder, in_batches, load_embedder
 from spherequant.index.faiss_files import Kind, write_faiss
 from spherequant.index.faults import reported
 from spherequant.index.footprint import Footprint, bytes_on_disk
@@ -48,7 +55,7 @@ from spherequant.index.versions import Versions
 from spherequant.quantizer import Codebooks, Encoder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from os import PathLike
 
     from spherequant.index.counts import Counts
@@ -80,10 +87,15 @@ class Index:
         if model is not None:
             self._check_model(model)
         self._versions = Versions(folder / ITEMS_FOLDER)
+        if self.header.undecided:
+            with reported(f"cannot open {folder}"):
+                self.header = decided(self.header, self._versions.latest().schema)
         self._catalogue = Catalogue(self._versions)
         self._upkeep = Upkeep(folder / ITEMS_FOLDER, folder / LEASES_FOLDER)
         self._commits: GroupCommit[Write, Any] = GroupCommit(self._commit)
-        self._incoming = Incoming(self.header, lambda: self._encoder, lambda: self._embedder)
+        self._incoming = Incoming(
+            lambda: self.header, lambda: self._encoder, lambda: self._embedder
+        )
         self._files = SourceFiles()
         self._merging = Merging(self.codebooks)
         self._written = 0
@@ -106,7 +118,8 @@ class Index:
             directory: where; must not exist or be an empty folder.
             model: a model, or codebooks alone for one's own vectors. The index keeps a copy.
             metadata_columns: name -> ``"int64"``, ``"float64"`` or ``"string"`` of further
-                columns, fixed from here on; see ``infer_metadata_columns``.
+                columns, fixed from here on. None leaves them to the first items that come, with
+                ``add`` or ``sync``; when those are in, no more can be added.
             keep_vectors: keep each item's vector in float16 (2 D bytes), for ``rerank``.
             thumbnails: keep a JPEG thumbnail of each image.
 
@@ -118,7 +131,7 @@ class Index:
         create_folder(
             folder,
             model,
-            metadata_columns or {},
+            metadata_columns,
             keep_vectors=keep_vectors,
             thumbnails=thumbnails,
         )
@@ -202,6 +215,7 @@ class Index:
             return self._merging.items(dataset, before)
 
         snapshot = Searcher(self._versions, self.header, self.codebooks, read)
+        self.header = snapshot.header
         if current is not None and snapshot.in_memory.crowded:
             self._merging.start(snapshot.read_anew)
         return snapshot
@@ -259,7 +273,8 @@ class Index:
             originals: with ``images``, the bytes of each one's file, or None. They are kept, and
                 give the items' size and digest.
             labels: for each item its labels, or one label; none when left out.
-            metadata: for each item a mapping from column to value; none when left out.
+            metadata: for each item a mapping from column to value; none when left out. The first
+                items bring their columns with them, unless ``create`` was given those.
 
         Returns:
             The ids, int64 [n], once the items are durable.
@@ -270,6 +285,9 @@ class Index:
             DuplicateKeyError: a key comes twice, or belongs to a source that is kept by ``sync``.
         """
         keys = _check_unique(keys, "add")
+        if metadata is not None:
+            check_length("metadata", len(metadata), len(keys))
+            self._make_room(lambda: columns_of_values(metadata, keys))
         rows = self._incoming.rows(
             keys,
             images=images,
@@ -518,12 +536,14 @@ class Index:
         opened = open_source(source, labels=labels, limits=limits or Limits())
         limits = limits or opened.limits  # an open source has bounds of its own
         with opened if opened is not source else nullcontext():
+            if not dry_run:
+                self._make_room(lambda: infer_metadata_columns(opened.items))
             self.refresh()
             searcher = self.searcher
-            run = Sync(opened, name, self.header, limits)
+            run = Sync(opened, name, self.header, lambda: self._encoder, limits)
             plan = run.plan(searcher)
             if not allow_removal:
-                run.check_removal(plan)
+                run.check_removal(plan, dry_run=dry_run)
             outcome = plan.outcome()
             if not dry_run:
                 outcome = run.apply(
@@ -531,13 +551,22 @@ class Index:
                 )
         return self._report(outcome, run.notes, time.monotonic() - started)
 
+    def _make_room(self, metadata: Callable[[], Mapping[str, str]]) -> None:
+        """Give an empty index that was made without a word on metadata the columns it needs."""
+        if not self.header.undecided or len(self):
+            return
+        wanted = metadata()
+        if set(wanted) - set(self.header.metadata):
+            self._catalogue.add_columns(wanted)
+            self.refresh()
+
     @cached_property
     def _encoder(self) -> Encoder:
         encoder: Encoder = Encoder.load(self.folder / MODEL_FOLDER / CODEBOOKS_FILE)
         return encoder
 
     @cached_property
-    def _embedder(self) -> Embedder:
+    def _embedder(self) -> BatchEmbedder:
         """The model, loaded when the first images come."""
         if self.header.encoder != "model":
             raise InputError(
@@ -545,7 +574,7 @@ class Index:
                 "codes, no images."
             )
         if self._given is not None:
-            return self._given
+            return in_batches(self._given)
         model = load_embedder(self.folder / MODEL_FOLDER)
         if model.fingerprint != self.header.fingerprint:
             raise FingerprintError(

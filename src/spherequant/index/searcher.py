@@ -182,14 +182,14 @@ class Searcher:
     def __init__(
         self, versions: Versions, header: Header, codebooks: Codebooks, read: Callable[[Any], Items]
     ) -> None:
-        self.header = header
         self._codebooks = codebooks
         folder = versions.path.parent
         with reported(f"cannot read the index at {folder}"):
             self._dataset, lease = _open_leased(versions, folder / LEASES_FOLDER)
             if lease is not None:
                 weakref.finalize(self, lease.release)
-            _check_schema(self._dataset.schema, header, folder)
+            self.header = columns.decided(header, self._dataset.schema)
+            _check_schema(self._dataset.schema, self.header, folder)
             self._items = read(self._dataset)
         self._total = len(self._items)
         self._parts = self._items.parts()

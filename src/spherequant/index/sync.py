@@ -41,9 +41,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from spherequant.index.embedder import Embedder
+    from spherequant.index.embedder import BatchEmbedder
     from spherequant.index.header import Header
     from spherequant.index.searcher import Searcher
+    from spherequant.quantizer import Encoder
 
 Progress = Callable[[int, int], None]
 Commit = Callable[[Upsert | Removal], Any]
@@ -71,7 +72,8 @@ class SyncReport:
         removed: items whose file is gone.
         unchanged: items of this source that stay as they are.
         skipped: files that could not be used, and why.
-        notes: metadata values that were not stored, and why.
+        notes: metadata values that were not stored, and why; in a dry run also that the sync would
+            be refused.
         bytes_per_item: bytes of a code, M.
         bytes_memory: bytes that a searcher of this index holds in memory.
         bytes_disk: bytes of all files of the index.
@@ -149,15 +151,24 @@ class Sync:
         name: prefix of the keys and name of the source; None for the source's own name, without
             a prefix.
         header: the index's header.
+        encoder: gives what makes the codes; called only when there are images to embed.
         limits: bounds on one image.
     """
 
-    def __init__(self, source: Source, name: str | None, header: Header, limits: Limits) -> None:
+    def __init__(
+        self,
+        source: Source,
+        name: str | None,
+        header: Header,
+        encoder: Callable[[], Encoder],
+        limits: Limits,
+    ) -> None:
         name = None if name is None else nfc(name)
         self.owner = Owner(source.name if name is None else name, source.root)
         self._prefix = "" if name is None else f"{name}/"
         self._source = source
         self._header = header
+        self._encoder = encoder
         self._limits = limits
         self.notes: list[Skip] = []
 
@@ -210,24 +221,30 @@ class Sync:
             key.removeprefix(self._prefix)
         )
 
-    def check_removal(self, plan: Plan) -> None:
-        """Refuse a plan that would remove more than half of the source.
+    def check_removal(self, plan: Plan, *, dry_run: bool) -> None:
+        """Refuse a plan that would remove more than half of the source; note it in a dry run.
 
         Raises:
             RemovalRefusedError: names the option that lifts the refusal.
         """
-        if len(plan.gone) * 2 > plan.stored:
+        if len(plan.gone) * 2 <= plan.stored:
+            return
+        what = (
+            f"{len(plan.gone):,} of the {plan.stored:,} items of {self.owner} are gone, for "
+            f"example {plan.gone[0]!r}."
+        )
+        cure = "with --allow-removal (allow_removal=True)"
+        if not dry_run:
             raise RemovalRefusedError(
-                f"{len(plan.gone):,} of the {plan.stored:,} items of {self.owner} are gone, for "
-                f"example {plan.gone[0]!r}. Nothing was changed. If that is right, run it again "
-                "with --allow-removal (allow_removal=True)."
+                f"{what} Nothing was changed. If that is right, run it again {cure}."
             )
+        self.notes.append(Skip(self._source.root, f"{what} They are removed only {cure}."))
 
     def apply(
         self,
         plan: Plan,
         searcher: Searcher,
-        embedder: Callable[[], Embedder],
+        embedder: Callable[[], BatchEmbedder],
         commit: Commit,
         progress: Progress | None,
     ) -> Outcome:
@@ -268,13 +285,13 @@ class Sync:
         for name, text in item.metadata.items():
             kind = self._header.metadata.get(name)
             if kind is None:
-                reason = "the index has no such column; columns are fixed when an index is made"
+                reason = "the index has no such column; they are fixed before the first item comes"
             else:
                 try:
                     values[name] = parse_text(text, kind)
                     continue
                 except ValueError as error:
-                    reason = f"{error}, the type fixed when the index was made"
+                    reason = f"{error}, the type of its column"
             if note:
                 self.notes.append(Skip(item.key, f"metadata {name!r} not stored: {reason}"))
         return values
@@ -329,7 +346,7 @@ class Sync:
     def _embedded(
         self,
         items: list[Item],
-        embedder: Embedder,
+        embedder: BatchEmbedder,
         skipped: list[Skip],
         progress: Progress | None,
     ) -> Iterator[Rows]:
@@ -358,7 +375,7 @@ class Sync:
         if pending.seen:
             yield self._rows(pending)
 
-    def _seen(self, items: list[Item], embedder: Embedder) -> Iterator[_Seen | Skip]:
+    def _seen(self, items: list[Item], embedder: BatchEmbedder) -> Iterator[_Seen | Skip]:
         """Images read, decoded and prepared in workers, in order."""
         hashing = _Hashing(self._source, self._limits)
         thumbnails = self._header.thumbnails
@@ -375,7 +392,7 @@ class Sync:
                 yield _Seen(item, prepared, small, phash, hashing.digests.pop(item.key))
 
     def _encode(
-        self, seen: list[_Seen], embedder: Embedder, skipped: list[Skip]
+        self, seen: list[_Seen], embedder: BatchEmbedder, skipped: list[Skip]
     ) -> tuple[list[_Seen], NDArray[np.float32], NDArray[np.uint8]]:
         """Vectors and codes; an image whose vector is not finite is skipped."""
         vectors = embedder.embed_prepared(np.stack([one.prepared for one in seen]))
@@ -386,7 +403,7 @@ class Sync:
                 kept.append(replace(one, prepared=_NOTHING))
             else:
                 skipped.append(Skip(one.item.key, "the network gave no finite vector for it"))
-        return kept, vectors[good], embedder.encoder.encode(vectors[good])
+        return kept, vectors[good], self._encoder().encode(vectors[good])
 
     def _rows(self, pending: _Pending) -> Rows:
         items = [one.item for one in pending.seen]

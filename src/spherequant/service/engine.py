@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from spherequant.index import Embedder
+    from spherequant.index import BatchEmbedder
     from spherequant.service.metrics import Metrics
     from spherequant.service.settings import Settings
 
@@ -124,7 +124,7 @@ class Engine:
         self.metrics = metrics
         self.index = Index.open(folder)
         self.header = self.index.header
-        self.model: Embedder | None = None
+        self.model: BatchEmbedder | None = None
         if self.header.encoder == "model":
             self.model = load_embedder(folder / MODEL_FOLDER)
             self.index = Index.open(folder, self.model)

@@ -68,7 +68,7 @@ def filled(made, pictures, tmp_path_factory):
 @pytest.fixture(scope="session")
 def site(filled):
     """``spherequant serve`` as a process of its own, over ``filled``."""
-    arguments = ["-m", "spherequant.cli", "serve", str(filled), "--port", "0", "--quiet"]
+    arguments = ["-m", "spherequant", "serve", str(filled), "--port", "0", "--quiet"]
     environment = os.environ | {"PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
         [sys.executable, *arguments], stderr=subprocess.PIPE, text=True, env=environment

@@ -1,0 +1,5 @@
+"""``python -m spherequant``: the command, where no script was installed."""
+
+from spherequant.cli import main
+
+main()

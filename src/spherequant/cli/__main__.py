@@ -1,5 +1,0 @@
-"""``python -m spherequant.cli``: the command, where no script was installed."""
-
-from spherequant.cli import main
-
-main()
