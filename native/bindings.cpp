@@ -1,4 +1,5 @@
 // Python's view of the kernels: shapes and limits are checked here, arithmetic is done elsewhere.
+// Codes, ids and bits are taken as they are, never converted: 300 must not become a byte of 44.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/optional.h>
@@ -9,6 +10,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -42,6 +44,14 @@ void require(bool condition, const std::string& message) {
   if (!condition) throw nb::value_error(message.c_str());
 }
 
+static_assert(EncodingTables::kMaxCodebooks == spherequant::kMaxCodebooks);
+static_assert(EncodingTables::kMaxCodewords == spherequant::kMaxCodewords);
+
+void check_shape(std::size_t m, std::size_t k) {
+  require(m >= 1 && m <= spherequant::kMaxCodebooks, "the number of codebooks must be 1 to 16");
+  require(k >= 1 && k <= spherequant::kMaxCodewords, "the number of codewords must be 1 to 256");
+}
+
 // A NumPy array that owns `size` values, and where they lie.
 template <class T>
 struct Owned {
@@ -51,6 +61,8 @@ struct Owned {
       : data(new T[size == 0 ? 1 : size]),
         owner(data, [](void* p) noexcept { delete[] static_cast<T*>(p); }) {}
 };
+
+constexpr std::size_t kMostResults = PTRDIFF_MAX / sizeof(std::int64_t);
 
 // The fastest level for an empty name.
 const EncodingLevel& encoding_level(const std::string& name) {
@@ -116,8 +128,7 @@ std::unique_ptr<EncodingTables> make_tables(FloatCube codebooks, std::size_t thr
                                             const std::string& level) {
   const std::size_t m = codebooks.shape(0);
   const std::size_t k = codebooks.shape(1);
-  require(m >= 1 && m <= EncodingTables::kMaxCodebooks, "the number of codebooks must be 1 to 16");
-  require(k >= 1 && k <= EncodingTables::kMaxCodewords, "the number of codewords must be 1 to 256");
+  check_shape(m, k);
   require(codebooks.shape(2) >= 1, "codewords need at least one dimension");
   require(threads >= 1, "threads must be at least 1");
   const EncodingLevel& chosen = encoding_level(level);
@@ -148,12 +159,6 @@ nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<2>> encode(const EncodingTables& t
 using ByteMatrix = nb::ndarray<const std::uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Words = nb::ndarray<const std::uint64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Ids = nb::ndarray<const std::int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using FloatTables = nb::ndarray<const float, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
-
-void check_shape(std::size_t m, std::size_t k) {
-  require(m >= 1 && m <= spherequant::kMaxCodebooks, "the number of codebooks must be 1 to 16");
-  require(k >= 1 && k <= spherequant::kMaxCodewords, "the number of codewords must be 1 to 256");
-}
 
 nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<2>> number_codewords(FloatCube codebooks,
                                                                    std::size_t threads) {
@@ -327,7 +332,7 @@ std::vector<std::string> level_names() {
 
 nb::tuple search(const std::vector<const Layout*>& layouts,
                  const std::vector<std::optional<Ids>>& ids,
-                 const std::vector<std::optional<Words>>& allowed, FloatTables lut,
+                 const std::vector<std::optional<Words>>& allowed, FloatCube lut,
                  const std::optional<Ids>& exclude, std::size_t k, float min_score,
                  std::size_t threads, const std::string& route, const std::string& level) {
   require(layouts.size() == ids.size() && layouts.size() == allowed.size(),
@@ -335,6 +340,7 @@ nb::tuple search(const std::vector<const Layout*>& layouts,
   require(k >= 1 && threads >= 1, "k and threads must be at least 1");
   std::vector<spherequant::Part> parts;
   for (std::size_t i = 0; i < layouts.size(); ++i) {
+    require(layouts[i] != nullptr, "a layout is missing");
     const Layout& layout = *layouts[i];
     require(layout.n_codebooks() == lut.shape(1) && layout.n_codewords() == lut.shape(2),
             "the tables have another number of codebooks or codewords than the codes");
@@ -344,6 +350,8 @@ nb::tuple search(const std::vector<const Layout*>& layouts,
                      allowed[i] ? allowed[i]->data() : nullptr});
   }
   const std::size_t n_queries = lut.shape(0);
+  require(k <= kMostResults / std::max<std::size_t>(n_queries, 1),
+          "no memory holds so many results");
   require(!exclude || exclude->shape(0) == n_queries, "exclude needs one id a query");
   spherequant::SearchOptions options{.k = k, .min_score = min_score, .threads = threads};
   options.scan = level_named(level);
@@ -396,23 +404,23 @@ NB_MODULE(_native, module) {
       .def_prop_ro("memory_bytes", &Layout::memory_bytes)
       .def("arrays", &layout_arrays)
       .def("codes", &read_codes)
-      .def("to_slots", &to_slots, nb::arg("positions"))
-      .def("subset", &subset, nb::arg("slots"));
+      .def("to_slots", &to_slots, nb::arg("positions").noconvert())
+      .def("subset", &subset, nb::arg("slots").noconvert());
   nb::class_<LayoutBuilder>(module, "LayoutBuilder")
-      .def(nb::new_(&make_layout<LayoutBuilder>), nb::arg("n"), nb::arg("numbers_MK"),
+      .def(nb::new_(&make_layout<LayoutBuilder>), nb::arg("n"), nb::arg("numbers_MK").noconvert(),
            nb::arg("first"), nb::arg("second"))
-      .def("count", &count, nb::arg("codes_NM"))
-      .def("place", &place, nb::arg("codes_NM"), nb::arg("threads"))
+      .def("count", &count, nb::arg("codes_NM").noconvert())
+      .def("place", &place, nb::arg("codes_NM").noconvert(), nb::arg("threads"))
       .def("finish", &finish);
   nb::class_<LayoutImage>(module, "LayoutImage")
-      .def(nb::new_(&make_layout<LayoutImage>), nb::arg("n"), nb::arg("numbers_MK"),
+      .def(nb::new_(&make_layout<LayoutImage>), nb::arg("n"), nb::arg("numbers_MK").noconvert(),
            nb::arg("first"), nb::arg("second"))
       .def("arrays", &image_arrays)
       .def("finish", &finish_image, nb::arg("threads"));
   module.def("levels", &level_names);
   module.def("number_codewords", &number_codewords, nb::arg("codebooks_MKD"), nb::arg("threads"));
-  module.def("search", &search, nb::arg("layouts"), nb::arg("ids"),
-             nb::arg("allowed").none(), nb::arg("lut_QMK"), nb::arg("exclude").none(),
-             nb::arg("k"), nb::arg("min_score"), nb::arg("threads"), nb::arg("route"),
+  module.def("search", &search, nb::arg("layouts"), nb::arg("ids").noconvert(),
+             nb::arg("allowed").noconvert(), nb::arg("lut_QMK"),
+             nb::arg("exclude").noconvert().none(), nb::arg("k"), nb::arg("min_score"), nb::arg("threads"), nb::arg("route"),
              nb::arg("level"));
 }

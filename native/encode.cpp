@@ -7,6 +7,8 @@
 #include "threads.h"
 
 namespace spherequant {
+
+static_assert(EncodingTables::kMaxCodebooks == kCodeStride);
 namespace {
 
 constexpr std::size_t kRowsAtATime = 96;       // rows a thread takes at once, at most

@@ -20,7 +20,7 @@ class SparseColumns {
   // Requires 1 <= D <= kMaxDim.
   SparseColumns(const float* y_KD, std::size_t k, std::size_t d);
 
-  // Whether inner_products gives the bits of Columns::inner_products for these rows.
+  // Whether inner_products gives the bits of Columns::inner_products for these rows, all finite.
   //
   // Leaving out a term of zero changes at most the sign of a sum that is zero: -0 + 0 is 0. A sum
   // starts at 0, and becomes -0 only when a result that is not zero is rounded to it. Every

@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -33,8 +32,8 @@ void for_each_task(std::size_t count, std::size_t threads, const Work& work) {
   others.reserve(threads);
   try {
     for (std::size_t t = 1; t < threads; ++t) others.emplace_back(run, t);
-  } catch (const std::system_error&) {
-    // No more threads to be had: those that started, and this one, do all the work.
+  } catch (const std::exception&) {
+    // No more threads, or no memory for one: those that started, and this one, do all the work.
   }
   run(0);
   for (std::thread& other : others) other.join();

@@ -12,7 +12,7 @@ namespace {
 
 constexpr float kHighest = __FLT_MAX__;
 constexpr float kInfinity = __builtin_huge_valf();
-constexpr std::size_t kMaxCodebooks = 16;
+constexpr std::size_t kMaxCodebooks = kCodeStride;
 constexpr std::size_t kBlockLanes = kBlockLines * kLanesOfLine;  // registers of a block of columns
 
 // Rows and registers of columns whose running sums stay in registers together.

@@ -85,11 +85,22 @@ struct Counted<0, L...> {
   using Type = Indices<L...>;
 };
 
+// Where lane L comes from, of the W lanes of a and then those of b.
+template <std::size_t S, bool kHigh>
+constexpr int place(std::size_t l) {
+  const bool set = (l & S) != 0;
+  return static_cast<int>(kHigh ? (set ? W + l : l + S) : (set ? W + l - S : l));
+}
+
 // One half of exchanging the lanes with bit S of row a for those without it of row b, S below.
 template <std::size_t S, bool kHigh, std::size_t... L>
 inline Lanes exchanged(Lanes a, Lanes b, Indices<L...>) {
-  return __builtin_shufflevector(
-      a, b, (kHigh ? ((L & S) != 0 ? W + L : L + S) : ((L & S) != 0 ? W + L - S : L))...);
+#if !defined(__clang__) && __GNUC__ < 12
+  typedef int Places __attribute__((vector_size(sizeof(Lanes))));
+  return __builtin_shuffle(a, b, Places{place<S, kHigh>(L)...});
+#else
+  return __builtin_shufflevector(a, b, place<S, kHigh>(L)...);
+#endif
 }
 
 template <std::size_t S>

@@ -35,7 +35,7 @@ struct SearchOptions {
 
 // Requires finite tables lut[Q, M, K]; all layouts of the same M and K, no id in two of them.
 // `exclude` holds an id for each query that is not to be found, or is null. Writes scores[Q, k] and
-// ids[Q, k], -inf and -1 past the end, and to visited[Q] how many items' codes were read.
+// ids[Q, k], -inf and -1 past the end, and to visited[Q] how many places for codes were read.
 void search(std::span<const Part> parts, const float* lut_QMK, std::size_t n_queries,
             const std::int64_t* exclude, const SearchOptions& options, float* scores_Qk,
             std::int64_t* ids_Qk, std::uint64_t* visited_Q);

@@ -96,6 +96,20 @@ class TestEmbedBatches:
         one_sided = embed_batches(network, preprocessing, pixels, batch=4, mirror=False)
         assert np.abs(one_sided - ours).max() > 1e-3
 
+    def test_with_several_threads_too(self):
+        """As users run it; the other tests of networks have one thread."""
+        network, preprocessing = make("small", 16)
+        pixels = pictures(67, 16)
+        alone = embed_batches(network, preprocessing, pixels, batch=64, mirror=True)
+        torch.set_num_threads(2)
+        try:
+            together = embed_batches(network, preprocessing, pixels, batch=64, mirror=True)
+            last = embed_batches(network, preprocessing, pixels[66:], batch=64, mirror=True)
+        finally:
+            torch.set_num_threads(1)
+        np.testing.assert_allclose(together, alone, atol=1e-5)
+        np.testing.assert_array_equal(together[66:], last)
+
     def test_no_images_give_no_rows(self, small):
         z = embed_batches(*small, np.zeros((0, 16, 16, 3), np.uint8), batch=4, mirror=True)
         assert z.shape == (0, 16)

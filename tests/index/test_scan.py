@@ -207,6 +207,40 @@ def test_too_few_ids_are_refused():
         scan.top_k([scan.Part(layout, np.arange(2))], np.zeros((1, 2, 256), np.float32), 1)
 
 
+class TestBinding:
+    """What Python's side never asks for ends in an error, not in the process."""
+
+    @pytest.fixture
+    def layout(self):
+        return layout_of(np.zeros((3, 2), np.uint8), 4, bucketed=False)
+
+    @staticmethod
+    def search(layout, ids=None, k=1, queries=2):
+        lut = np.zeros((queries, 2, 4), np.float32)
+        return _native.search([layout], [ids], [None], lut, None, k, -1.0, 1, "auto", "float")
+
+    @pytest.mark.parametrize("k", [2**63, 2**62 - 1, 2**60])
+    def test_more_results_than_memory_has_room_for(self, layout, k):
+        with pytest.raises(ValueError, match="no memory holds so many results"):
+            self.search(layout, k=k)
+
+    def test_no_layout(self):
+        with pytest.raises(ValueError, match="a layout is missing"):
+            self.search(None)
+
+    @pytest.mark.parametrize("ids", [np.array([1.5, 2.5, 3.5]), np.arange(3, dtype=np.int32)])
+    def test_ids_are_not_converted(self, layout, ids):
+        with pytest.raises(TypeError):
+            self.search(layout, ids)
+
+    @pytest.mark.parametrize("verb", ["count", "place"])
+    def test_codes_are_not_converted(self, verb):
+        first = 0 if verb == "count" else -1
+        builder = _native.LayoutBuilder(1, np.zeros((1, 1), np.uint8), first, 0)
+        with pytest.raises(TypeError):
+            getattr(builder, verb)(np.array([[300]]), *[1] * (verb == "place"))
+
+
 def test_more_items_share_the_best_code_than_are_asked_for():
     rng = np.random.default_rng(4)
     codes = rng.integers(0, 256, (20_000, 4), np.uint8)

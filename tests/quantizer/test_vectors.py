@@ -105,6 +105,7 @@ def test_the_binding_checks_shapes_itself():
 
 def test_thread_count():
     assert thread_count(3) == 3
+    assert thread_count(10**6) == 256
     assert 1 <= thread_count(None) <= (os.cpu_count() or 1)
 
 
@@ -177,3 +178,14 @@ def test_rows_whose_squares_overflow_are_finite():
     x[1, 2] = -np.inf
     with pytest.raises(InputError, match="row 1"):
         as_rows(x)
+
+
+def test_rows_at_any_address():
+    shifted = np.zeros(4 * 6 + 1, np.uint8)[1:].view(np.float32).reshape(2, 3)
+    shifted[:] = [[1, 2, 3], [4, 5, 6]]
+    assert not shifted.flags.aligned
+    rows = as_rows(shifted)
+    assert rows.flags.aligned
+    np.testing.assert_array_equal(rows, shifted)
+    aligned = rows.copy()
+    assert as_rows(aligned) is aligned

@@ -18,6 +18,7 @@ FloatArray = npt.NDArray[np.float32]
 ByteArray = npt.NDArray[np.uint8]
 BoolArray = npt.NDArray[np.bool_]
 
+_MOST_THREADS = 256  # each has scratch memory of its own
 _CHUNK_ROWS = 16_384  # rows normalised together: bounds the float64 copies
 
 
@@ -25,7 +26,7 @@ def thread_count(threads: int | None) -> int:
     """The number of threads to use: as given, or one for each CPU this process may run on.
 
     Args:
-        threads: A number of at least 1, or None.
+        threads: A number of at least 1, or None. More than 256 are 256.
 
     Raises:
         InputError: ``threads`` is below 1.
@@ -36,7 +37,7 @@ def thread_count(threads: int | None) -> int:
         return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
     if threads < 1:
         raise InputError(f"threads must be at least 1, not {threads}")
-    return threads
+    return min(threads, _MOST_THREADS)
 
 
 def as_rows(x_ND: npt.ArrayLike, dim: int | None = None, what: str = "vectors") -> FloatArray:
@@ -63,7 +64,7 @@ def as_rows(x_ND: npt.ArrayLike, dim: int | None = None, what: str = "vectors") 
         wanted = "at least 1 value" if dim is None else f"{dim} values"
         raise InputError(f"{what} must have {wanted} a row, not {array.shape[1]}")
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite: refused below
-        rows = np.ascontiguousarray(array, dtype=np.float32)
+        rows = np.require(array, np.float32, ["C_CONTIGUOUS", "ALIGNED"])
     flat = rows.ravel()
     with np.errstate(over="ignore", invalid="ignore"):
         # One quick pass, and not of BLAS, whose threads would be in the way of ours. Squares may
