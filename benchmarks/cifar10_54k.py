@@ -2,7 +2,8 @@
 
     SPHEREQUANT_DATA=... SPHEREQUANT_WEIGHTS=... python benchmarks/cifar10_54k.py
 
-Trains at 32 bits and evaluates under `cifar10-54k`; meant to take at most 30 minutes on 2 cores.
+Trains at 32 bits and evaluates under `cifar10-54k`. Images of 32 pixels are enlarged: of a linear
+classifier on the frozen features of half of the training images, 160 pixels make the best.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ def main() -> None:
     """Train, evaluate, record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--image-size", type=int, default=96)
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--image-size", type=int, default=160)
+    parser.add_argument("--epochs", type=int, default=12)
     options = parser.parse_args()
     source = str(results.data_file("SPHEREQUANT_DATA", "cifar10.zip"))
     weights = results.data_file("SPHEREQUANT_WEIGHTS", WEIGHTS)

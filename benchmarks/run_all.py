@@ -75,11 +75,11 @@ class Step:
 
 _CIFAR10 = ("cifar10.zip",)
 _QUICK_RUN = "cifar10-full-2-epochs-0/dsq-32"
-_PHOTO_RUN = "cifar10-54k-96px-28-epochs-seed-0/dsq-32"
+_PHOTO_RUN = "cifar10-54k-160px-12-epochs-seed-0/dsq-32"
 _UNSEEN_RUN = "unseen-classes-small-64px-12-epochs-seed-0/dsq-32"
 STEPS = (
     Step("cifar10_full", "", None, _CIFAR10),
-    Step("cifar10_54k", "--epochs 28", None, (*_CIFAR10, "weights:mobilenetv2_100.tf_in1k")),
+    Step("cifar10_54k", "", None, (*_CIFAR10, "weights:mobilenetv2_100.tf_in1k")),
     Step("grid", "", "--only cifar10-54k-dsq-32-0", _CIFAR10),
     Step("lengths_trained", "", None, _CIFAR10),
     Step("margin", "", "--epochs 1 --pairs 2", _CIFAR10),
