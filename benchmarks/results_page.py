@@ -85,6 +85,7 @@ SECTIONS = (
     Section("Speed: search", ("search-uniform", "search")),
     Section("Speed: filters and deletes", ("filters",)),
     Section("Speed: large indexes", ("large",)),
+    Section("Speed: embedding", ("embedding",)),
     Section("Speed: encoding", ("encoding-64", "encoding")),
     Section("Speed: opening, keys and adds", ("reopening", "keys", "commits")),
     Section(

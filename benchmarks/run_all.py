@@ -131,6 +131,7 @@ STEPS = (
         "--items 300000 --openings 1 --seconds 5",
         gibibytes=16,
     ),
+    Step("embedding_speed", "", "--repetitions 2"),
     Step(
         "encoding",
         "--dim 64",

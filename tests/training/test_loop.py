@@ -11,7 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from spherequant.embedding import EmbeddingNetwork, Preprocessing, embed_batches
+from spherequant.embedding import EmbeddingNetwork, Preprocessing, embed_batches, folded
 from spherequant.embedding.small import Small
 from spherequant.errors import FormatError, SpherequantError
 from spherequant.quantizer import Encoder
@@ -443,7 +443,7 @@ class TestSharpness:
         assert euclidean == (config is NO_NORM)
         z_ND, own_ND = (
             embed_batches(
-                trainer.learner.eval().network,
+                folded(trainer.learner.eval().network, PRE.size),
                 PRE,
                 images.pixels,
                 batch=config.batch_size,

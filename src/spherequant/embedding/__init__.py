@@ -9,6 +9,7 @@ from spherequant.embedding.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from spherequant.embedding.backbone import BackboneSpec, create_backbone
+    from spherequant.embedding.folding import folded
     from spherequant.embedding.network import EmbeddingNetwork, embed_batches
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Preprocessing",
     "create_backbone",
     "embed_batches",
+    "folded",
 ]
 
 # These need torch, which takes a second to load: an index is searched without it.
@@ -25,6 +27,7 @@ _HOME = {
     "EmbeddingNetwork": "spherequant.embedding.network",
     "create_backbone": "spherequant.embedding.backbone",
     "embed_batches": "spherequant.embedding.network",
+    "folded": "spherequant.embedding.folding",
 }
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from spherequant.embedding import embed_batches
+from spherequant.embedding import embed_batches, folded
 from spherequant.errors import FormatError, SpherequantError
 from spherequant.quantizer import ClassTarget, Encoder
 from spherequant.quantizer.learning import DEFAULT_ITERATIONS, learn_codebooks
@@ -294,7 +294,7 @@ class Trainer:
         self.learner.eval()
         quick = self.config.precision == "bfloat16" and not last
         z_ND = embed_batches(
-            self.learner.network,
+            folded(self.learner.network, self.preprocessing.size),
             self.preprocessing,
             pixels_BSS3,
             batch=self.config.batch_size,

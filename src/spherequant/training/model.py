@@ -9,6 +9,7 @@ import platform
 import threading
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,13 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file as load_tensors
 from safetensors.torch import save_file as save_tensors
 
-from spherequant.embedding import BackboneSpec, EmbeddingNetwork, Preprocessing, embed_batches
+from spherequant.embedding import (
+    BackboneSpec,
+    EmbeddingNetwork,
+    Preprocessing,
+    embed_batches,
+    folded,
+)
 from spherequant.errors import ConfigError, FormatError, InputError
 from spherequant.quantizer import Codebooks, Encoder
 from spherequant.training.config import TrainConfig
@@ -129,16 +136,23 @@ class Model:
             )
         # Batches are made one after the other, for each takes all there is: but what is only asked
         # with may share processors with other threads that ask.
-        on_cpu = self.network.projection.weight.device.type == "cpu"
+        network = self._folded
+        on_cpu = network.projection.weight.device.type == "cpu"
         with nullcontext() if query and on_cpu else self._lock:
             return embed_batches(
-                self.network,
+                network,
                 self.preprocessing,
                 pixels_BSS3,
                 batch=self.inference_batch,
                 mirror=self.config.mirror,
                 fill=not query,
             )
+
+    @cached_property
+    def _folded(self) -> EmbeddingNetwork:
+        """The network as it is asked; ``network`` is what is stored."""
+        with self._lock:  # two at once would watch each other's images
+            return folded(self.network, self.preprocessing.size)
 
     def embed(
         self, images: Iterable[Image.Image | np.ndarray], *, query: bool = False

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from spherequant.embedding import EmbeddingNetwork, create_backbone
+from spherequant.embedding import EmbeddingNetwork, create_backbone, folded
 from spherequant.embedding.small import Small
 from spherequant.errors import ConfigError, InputError, LabelError
 from spherequant.images import Limits, PixelCache, Skip, Source, Split, make_split, open_source
@@ -322,7 +322,7 @@ def _train_unsupervised(cache: PixelCache, setup: _Setup, report: Report) -> Mod
     report(TrainEvent("quantize", 0, 0, 0, 0))
     setup.network.to(setup.fabric.device).eval()
     features = backbone_features(
-        setup.network,
+        folded(setup.network, setup.preprocessing.size),
         setup.preprocessing,
         cache.pixels,
         batch=config.batch_size,
