@@ -33,9 +33,9 @@ claimed.
 Two defaults changed between these trainings: the margin of the softmax term (now .4,
 [why](#margin-cifar10-54k); before, none, and labels smoothed by .1) and the
 [sharpness](protocols.md#controls) of predictions, which validation images now choose (before, 2).
-The grid, MobileNetV2 under `cifar10-54k`, the levellings, the mosaics and `unseen-classes` on CIFAR-10
-have both; the network of `unseen-classes` on Tiny-ImageNet has the margin; all others have neither and
-are to be trained again.
+The grid, MobileNetV2 under `cifar10-54k`, the levellings, the mosaics and `unseen-classes` on
+CIFAR-10 have both; the network of `unseen-classes` on Tiny-ImageNet has the margin; all others have
+neither and are to be trained again.
 
 Every figure was recorded by the script of `benchmarks/` that its section names
 ([what each measures and needs](../benchmarks/README.md)), by the command that stands above it. A
