@@ -475,7 +475,7 @@ class TestColumnsOfTheFirstItems:
             index.add(["a", "b", "c"], vectors=unit_rows(3), metadata=given)
             assert index.header.metadata == {"year": "int64", "price": "float64", "note": "string"}
             found = index.search(vectors=unit_rows(1), k=3, where="year > 2015")
-            assert found.keys == [["a"]]
+            assert found.keys == [["a", None, None]]
         with Index.open(tmp_path / "index") as index:
             index.update(["b"], metadata=[{"note": "new"}])
             assert [item.metadata for item in index.get(["a", "b", "c"])] == [
