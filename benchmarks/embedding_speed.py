@@ -2,9 +2,10 @@
 
     python benchmarks/embedding_speed.py [--repetitions 7]
 
-Networks are built without weights, as their values do not change the time; their statistics are
-set so that nothing is 0 or 1. Each embeds the same prepared images as indexing does (batches of
-one size, with mirror images) and one image as a search does, as trained and folded in turns.
+Networks are built without weights, as their values do not change the time; their variances are
+drawn, so that there is something to fold. Each embeds the same prepared images as indexing does
+(batches of one size, with mirror images) and one image as a search does, as trained and folded in
+turns.
 """
 
 from __future__ import annotations

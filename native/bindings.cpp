@@ -421,6 +421,6 @@ NB_MODULE(_native, module) {
   module.def("number_codewords", &number_codewords, nb::arg("codebooks_MKD"), nb::arg("threads"));
   module.def("search", &search, nb::arg("layouts"), nb::arg("ids").noconvert(),
              nb::arg("allowed").noconvert(), nb::arg("lut_QMK"),
-             nb::arg("exclude").noconvert().none(), nb::arg("k"), nb::arg("min_score"), nb::arg("threads"), nb::arg("route"),
-             nb::arg("level"));
+             nb::arg("exclude").noconvert().none(), nb::arg("k"), nb::arg("min_score"),
+             nb::arg("threads"), nb::arg("route"), nb::arg("level"));
 }

@@ -101,7 +101,7 @@ def embed_batches(
         filled[: len(part)] = part
         images = preprocessing.standardise(torch.from_numpy(filled).to(device))
         with (
-            _exact_convolutions(device),
+            exact_convolutions(device),
             torch.autocast(device.type, autocast, enabled=autocast is not None),
         ):
             z = network(images)
@@ -111,7 +111,7 @@ def embed_batches(
     return embeddings
 
 
-def _exact_convolutions(device: torch.device) -> AbstractContextManager[None]:
+def exact_convolutions(device: torch.device) -> AbstractContextManager[None]:
     """On a GPU float32 means float32: TF32 would round the products of convolutions.
 
     The flag is the whole process's: it is left alone where threads may embed at once.

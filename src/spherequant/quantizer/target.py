@@ -22,8 +22,8 @@ _LOG_HALF = np.float32(math.log(0.5))
 # Probabilities as they are; a training finds a better value by images that it holds back.
 SHARPNESS = 1.0
 # Probabilities are taken in float64 and rounded to this step: the last bit of a processor's own
-# exponential then reaches none but one in some hundred millions, and a flat prediction over
-# thousands of classes keeps its mass.
+# exponential then hardly ever reaches one, and a flat prediction over thousands of classes keeps
+# its mass.
 _STEPS = 1 << 20
 _BLOCK_ROWS = 1024  # whose probabilities are held at once, four numbers a class
 
