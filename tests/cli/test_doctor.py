@@ -11,7 +11,7 @@ def test_every_check_runs(spherequant):
     assert __version__ in text
     for name in ("device", "native module", "temporary files", "index"):
         assert f"ok    {name}: " in text
-    for library in ("torch", "pylance", "optional faiss", "optional pillow_heif"):
+    for library in ("torch", "pylance", "fastapi", "optional faiss", "optional pillow_heif"):
         assert library in text
     assert "All checks passed." in text
 

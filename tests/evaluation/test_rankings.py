@@ -195,7 +195,7 @@ def test_off_the_sphere_codes_and_floats_rank_by_distance(world):
     codebooks, codes, queries, database, _ = world
     queries, database = 3 * queries, np.linspace(0.5, 2, N, dtype=np.float32)[:, None] * database
     reconstructions = codebooks.decode(codes).astype(np.float64)
-    ranker = CodeRanker(codebooks, codes, queries, spherical=False)
+    ranker = CodeRanker(codebooks, codes, queries, normalised=False)
     assert ranker.names == ("codes", "cosine", "inner_product")
     by_distance, cosine, products = ranker.scores(slice(0, Q))
     squared = ((queries[:, None] - reconstructions[None]) ** 2).sum(axis=2)
@@ -203,11 +203,11 @@ def test_off_the_sphere_codes_and_floats_rank_by_distance(world):
     assert np.allclose(products, queries @ reconstructions.T, atol=1e-5)
     lengths = np.linalg.norm(reconstructions, axis=1)
     assert np.allclose(cosine, products / lengths, atol=1e-5)
-    (alone,) = CodeRanker(codebooks, codes, queries, every_measure=False, spherical=False).scores(
+    (alone,) = CodeRanker(codebooks, codes, queries, every_measure=False, normalised=False).scores(
         slice(0, Q)
     )
     assert np.array_equal(alone, by_distance)
-    (floats,) = FloatRanker(database, queries, spherical=False).scores(slice(0, Q))
+    (floats,) = FloatRanker(database, queries, normalised=False).scores(slice(0, Q))
     apart = ((queries[:, None] - database[None]) ** 2).sum(axis=2)
     assert np.allclose(9 - floats, apart, atol=1e-4)
 
@@ -217,7 +217,7 @@ def test_off_the_sphere_a_class_centre_is_a_mean():
     queries = np.array([[0, 3]], dtype=np.float32)
     predicted = PredictedSets(np.eye(2, dtype=bool), np.array([0, 1, 1]))
     own = PredictedSets(np.eye(2, dtype=bool), np.array([1]))
-    ranker = ClassRanker(own, predicted, centres, queries, spherical=False)
+    ranker = ClassRanker(own, predicted, centres, queries, normalised=False)
     class_id, near = ranker.scores(slice(0, 1))
     assert class_id.tolist() == [[0, 1, 1]]
     assert np.allclose(9 - near, [[13, 6.25, 6.25]])

@@ -46,18 +46,18 @@ def test_average_precision_is_that_of_the_reports():
     np.testing.assert_allclose(_average_precision(scores_QN, relevant_QN), expected_Q)
 
 
-@pytest.mark.parametrize(("euclidean", "scale"), [(False, 12.0), (True, 6.0)])
-def test_the_choice_undoes_the_scale_of_the_logits(euclidean, scale):
+@pytest.mark.parametrize(("normalised", "scale"), [(True, 12.0), (False, 6.0)])
+def test_the_choice_undoes_the_scale_of_the_logits(normalised, scale):
     once, twice = (
-        choose_sharpness(target(by * scale), TRAINED, HELD_OUT, euclidean=euclidean)
+        choose_sharpness(target(by * scale), TRAINED, HELD_OUT, normalised=normalised)
         for by in (1, 2)
     )
     assert twice == once / 2
     assert SHARPNESSES[0] < twice < once < SHARPNESS
 
 
-@pytest.mark.parametrize("euclidean", [False, True])
-def test_the_choice_finds_held_out_images_best(euclidean):
+@pytest.mark.parametrize("normalised", [True, False])
+def test_the_choice_finds_held_out_images_best(normalised):
     """By hand, each sharpness: trained images, then the other held-out ones."""
     scores = []
     for factor in SHARPNESSES:
@@ -70,12 +70,12 @@ def test_the_choice_finds_held_out_images_best(euclidean):
                 others = np.arange(len(u_ND)) != q if searched is HELD_OUT else slice(None)
                 relevant_N = searched.labels_NC[others] @ HELD_OUT.labels_NC[q]
                 near_N = u_ND[others] @ z_D
-                if euclidean:
+                if not normalised:
                     near_N = -np.square(u_ND[others] - z_D).sum(axis=1)
                 ap.append(average_precision(near_N[None], relevant_N[None])[0])
             both.append(np.mean(ap))
         scores.append(sum(both))
-    chosen = choose_sharpness(target(12.0), TRAINED, HELD_OUT, euclidean=euclidean)
+    chosen = choose_sharpness(target(12.0), TRAINED, HELD_OUT, normalised=normalised)
     assert scores[SHARPNESSES.index(chosen)] == pytest.approx(max(scores), abs=1e-6)
     assert max(scores) - min(scores) > 1e-3
 

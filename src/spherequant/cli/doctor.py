@@ -2,6 +2,7 @@
 
 # Annotations are read by typer when the program runs: no `from __future__ import annotations`.
 import platform
+import re
 import sys
 import tempfile
 from collections.abc import Callable
@@ -13,22 +14,8 @@ import typer
 
 from spherequant import __version__
 from spherequant.cli.output import one_line, say
+from spherequant.system import usable_processors
 
-_LIBRARIES = (
-    "numpy",
-    "pillow",
-    "torch",
-    "torchvision",
-    "timm",
-    "lightning-fabric",
-    "safetensors",
-    "pylance",
-    "pyarrow",
-    "scikit-learn",
-    "matplotlib",
-    "typer",
-    "rich",
-)
 # module, extra, what it is for
 _OPTIONAL = (
     ("faiss", "faiss", "evaluate --baselines"),
@@ -71,7 +58,10 @@ def _passes(name: str, check: Callable[[], str]) -> bool:
 
 def _versions() -> str:
     found = []
-    for name in _LIBRARIES:
+    for requirement in metadata.requires("spherequant") or ():
+        name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+        if "extra ==" in requirement:
+            continue
         try:
             found.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
@@ -80,9 +70,6 @@ def _versions() -> str:
 
 
 def _processor() -> str:
-    from spherequant.quantizer.vectors import thread_count
-
-    usable = thread_count(None)
     flags: set[str] = set()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -91,7 +78,8 @@ def _processor() -> str:
                 flags = set(line.partition(":")[2].split())
                 break
     known = [flag for flag in _CPU_FLAGS if flag in flags]
-    return f"{platform.machine()}, {usable} usable, {' '.join(known) or 'features unknown'}"
+    features = " ".join(known) or "features unknown"
+    return f"{platform.machine()}, {usable_processors()} usable, {features}"
 
 
 def _check_device() -> str:

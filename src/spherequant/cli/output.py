@@ -7,6 +7,7 @@ import math
 import re
 import sys
 from collections import Counter
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def say_facts(facts: Iterable[tuple[str, object]]) -> None:
 
 def skips_as_json(skips: Iterable[Skip]) -> list[dict[str, str]]:
     """Return skips under their JSON keys."""
-    return [{"path": skip.path, "reason": skip.reason} for skip in skips]
+    return [asdict(skip) for skip in skips]
 
 
 def note_skips(skips: Sequence[Skip], title: str = "Skipped") -> None:

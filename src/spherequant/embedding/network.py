@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from spherequant.embedding.preprocessing import Preprocessing
 
@@ -62,7 +62,6 @@ class EmbeddingNetwork(nn.Module):
         return projected_BD / math.sqrt(projected_BD.shape[1])
 
 
-@torch.inference_mode()
 def embed_batches(
     network: EmbeddingNetwork,
     preprocessing: Preprocessing,
@@ -74,10 +73,6 @@ def embed_batches(
     fill: bool = True,
 ) -> np.ndarray:
     """Embed prepared images in batches of exactly one size.
-
-    The last batch is filled with zeros: libraries choose other kernels for other batch sizes, and
-    an item's embedding, hence its code, must not depend on how many came with it. What is only
-    asked with need not wait for a whole batch.
 
     Args:
         network: in evaluation mode, on any device.
@@ -93,22 +88,55 @@ def embed_batches(
         float32 [B, D], rows of length one where the network normalises.
     """
     device = network.projection.weight.device
-    count = len(pixels_BSS3)
-    embeddings = np.empty((count, network.projection.out_features), np.float32)
-    for start, size in _passes(count, batch, fill=fill):
-        part = pixels_BSS3[start : start + size]
+
+    def embed(images: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(device.type, autocast, enabled=autocast is not None):
+            z: torch.Tensor = network(images)
+            return network.mean(z, network(images.flip(3))) if mirror else z
+
+    width = network.projection.out_features
+    return over_batches(embed, width, preprocessing, pixels_BSS3, device, batch=batch, fill=fill)
+
+
+@torch.inference_mode()
+def over_batches(
+    compute: Callable[[torch.Tensor], torch.Tensor],
+    width: int,
+    preprocessing: Preprocessing,
+    pixels_NSS3: np.ndarray,
+    device: torch.device,
+    *,
+    batch: int,
+    fill: bool = True,
+) -> np.ndarray:
+    """Compute a row for each prepared image, in batches of exactly one size.
+
+    The last batch is filled with zeros: libraries choose other kernels for other batch sizes, and
+    an item's embedding, hence its code, must not depend on how many came with it. What is only
+    asked with need not wait for a whole batch.
+
+    Args:
+        compute: standardised images, float32 [B, 3, S, S], to float [B, width].
+        width: values in a row.
+        preprocessing: the one that prepared the pixels.
+        pixels_NSS3: uint8.
+        device: where it is computed, with exact convolutions.
+        batch: images in each pass.
+        fill: see ``embed_batches``.
+
+    Returns:
+        float32 [N, width].
+    """
+    rows = np.empty((len(pixels_NSS3), width), np.float32)
+    for start, size in _passes(len(pixels_NSS3), batch, fill=fill):
+        part = pixels_NSS3[start : start + size]
         filled = np.zeros((size, *part.shape[1:]), np.uint8)
         filled[: len(part)] = part
         images = preprocessing.standardise(torch.from_numpy(filled).to(device))
-        with (
-            exact_convolutions(device),
-            torch.autocast(device.type, autocast, enabled=autocast is not None),
-        ):
-            z = network(images)
-            if mirror:
-                z = network.mean(z, network(images.flip(3)))
-        embeddings[start : start + len(part)] = z[: len(part)].cpu().numpy()
-    return embeddings
+        with exact_convolutions(device):
+            computed = compute(images)
+        rows[start : start + len(part)] = computed[: len(part)].cpu().numpy()
+    return rows
 
 
 def exact_convolutions(device: torch.device) -> AbstractContextManager[None]:

@@ -24,6 +24,7 @@ from spherequant.evaluation.binary_baselines import (
 )
 from spherequant.evaluation.rankings import CHUNK_ITEMS, CodeRanker, rank_queries
 from spherequant.quantizer import Codebooks
+from spherequant.system import require_faiss
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,8 +55,6 @@ def check_baseline(name: str, bits: int, dim: int, training_count: int) -> None:
         InputError: too few training vectors.
         MissingDependencyError: faiss is not installed.
     """
-    from spherequant.index.faiss_files import require_faiss
-
     faiss = require_faiss(PURPOSE)
     if name not in BASELINES or bits % 8 or bits < 8:
         raise ConfigError(
@@ -116,8 +115,6 @@ def learn_baseline(
         InputError: fewer than 256 training rows.
         MissingDependencyError: faiss is not installed.
     """
-    from spherequant.index.faiss_files import require_faiss
-
     faiss = require_faiss(PURPOSE)
     dim = training_ND.shape[1]
     check_baseline(name, bits, dim, len(training_ND))
@@ -212,8 +209,6 @@ def _learn_ranker(
     seed: int,
 ) -> Ranker:
     """Learn a baseline, encode the database, and rank it as the method does."""
-    from spherequant.index.faiss_files import require_faiss
-
     if name in CODEBOOK_BASELINES:
         codebooks, codes_NM = learn_baseline(name, training_ND, database_ND, bits, seed=seed)
         return CodeRanker(codebooks, codes_NM, queries_QD, every_measure=False)

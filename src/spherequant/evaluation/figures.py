@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,23 +63,8 @@ class Figures:
 
     def to_dict(self) -> dict[str, Any]:
         """The figures under their JSON keys."""
-        return {
-            "query_count": self.query_count,
-            "map": self.map,
-            "map_recall_aware": self.map_recall_aware,
-            "map_standard_error": self.map_standard_error,
-            "cosine_map": self.cosine_map,
-            "euclidean_map": self.euclidean_map,
-            "inner_product_map": self.inner_product_map,
-            "hamming_map": self.hamming_map,
-            "float_map": self.float_map,
-            "class_id_map": self.class_id_map,
-            "class_centre_map": self.class_centre_map,
-            "accuracy": self.accuracy,
-            "precision_at": {str(n): value for n, value in self.precision_at.items()},
-            "ties": self.ties,
-            "baselines": dict(self.baselines),
-        }
+        precisions = {str(n): value for n, value in self.precision_at.items()}
+        return {**asdict(self), "precision_at": precisions, "baselines": dict(self.baselines)}
 
 
 def mean_figures(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Denominator = Literal["found", "recall-aware"]
 DENOMINATORS: tuple[Denominator, ...] = ("found", "recall-aware")
 TIE_RULE = "expectation over all orders of tied items"
+_CURVE_POINTS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,11 +244,11 @@ def mean_precision_recall(
     return (hits_QP / ranks_P).mean(axis=0), recall
 
 
-def curve_ranks(item_count: int, points: int = 100) -> NDArray[np.int64]:
-    """Ranks from 1 to ``item_count``, evenly spaced in their logarithm; at most ``points``."""
+def curve_ranks(item_count: int) -> NDArray[np.int64]:
+    """Ranks from 1 to ``item_count``, evenly spaced in their logarithm; at most 100."""
     if item_count < 1:
         return np.zeros(0, dtype=np.int64)
-    return np.unique(np.rint(np.geomspace(1, item_count, points)).astype(np.int64))
+    return np.unique(np.rint(np.geomspace(1, item_count, _CURVE_POINTS)).astype(np.int64))
 
 
 def _ties_of_rows(scores: ArrayLike, relevant: ArrayLike) -> Iterator[Ties]:

@@ -33,8 +33,8 @@ from spherequant.evaluation.rankings import (
 )
 from spherequant.evaluation.report import Report
 from spherequant.images import make_split, open_source
-from spherequant.quantizer import inner_products
 from spherequant.quantizer.signs import sign_codebooks
+from spherequant.system import require_faiss
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -207,7 +207,7 @@ class _Rankers:
 
     @classmethod
     def of(cls, model: RetrievalModel, collection: Collection) -> _Rankers:
-        encoder, spherical = model.encoder, model.normalised
+        encoder, normalised = model.encoder, model.normalised
         codes_NM = encoder.encode(collection.database)
         hamming = classes = None
         if encoder.codebooks == sign_codebooks(model.bits, unit=True):
@@ -218,11 +218,11 @@ class _Rankers:
                 _predict(encoder.target, collection.database),
                 encoder.target.centres_CD,
                 collection.queries,
-                spherical=spherical,
+                normalised=normalised,
             )
         return cls(
-            CodeRanker(encoder.codebooks, codes_NM, collection.queries, spherical=spherical),
-            FloatRanker(collection.database, collection.queries, spherical=spherical),
+            CodeRanker(encoder.codebooks, codes_NM, collection.queries, normalised=normalised),
+            FloatRanker(collection.database, collection.queries, normalised=normalised),
             hamming,
             classes,
         )
@@ -244,8 +244,6 @@ def _baseline_names(baselines: bool | Sequence[str]) -> tuple[str, ...]:
         )
     if "all" in names:
         names = BASELINES
-    from spherequant.index.faiss_files import require_faiss
-
     require_faiss(PURPOSE)  # now, not after the images have been embedded
     return names
 
@@ -338,11 +336,11 @@ def _right(model: RetrievalModel, collection: Collection) -> NDArray[np.bool_] |
     known = set(model.classes)
     if target is None or not any(known & set(item.labels) for item in collection.query_items):
         return None
-    logits_QC = inner_products(collection.queries, target.weight_CD) + target.bias_C
+    best_Q = target.logits(collection.queries).argmax(axis=1)
     return np.array(
         [
             model.classes[best] in item.labels
-            for best, item in zip(logits_QC.argmax(axis=1), collection.query_items, strict=True)
+            for best, item in zip(best_Q, collection.query_items, strict=True)
         ],
         dtype=bool,
     )

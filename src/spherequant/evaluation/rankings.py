@@ -109,7 +109,7 @@ class CodeRanker:
 
     ``codes``: the inner product, as float32 sum over m = 0..M-1 of table entries (the definition
     that search uses). ``cosine``: that divided by the norm of the reconstruction. ``euclidean``:
-    minus the squared distance, less the query's constant. With ``spherical=False`` the first is by
+    minus the squared distance, less the query's constant. With ``normalised=False`` the first is by
     Euclidean distance, and what was first comes last, as ``inner_product``.
 
     Attributes:
@@ -119,9 +119,9 @@ class CodeRanker:
     Args:
         codebooks: M codebooks.
         codes_NM: uint8 [N, M] of the database.
-        queries_QD: float32 [Q, D], unit rows where they are spherical.
+        queries_QD: float32 [Q, D], unit rows where they are normalised.
         every_measure: make all three rankings, or ``codes`` only.
-        spherical: embeddings have length one.
+        normalised: embeddings have length one.
     """
 
     def __init__(
@@ -131,13 +131,13 @@ class CodeRanker:
         queries_QD: NDArray[np.float32],
         *,
         every_measure: bool = True,
-        spherical: bool = True,
+        normalised: bool = True,
     ) -> None:
-        self._spherical = spherical
+        self._normalised = normalised
         self._codebooks = codebooks
         self.codes_NM = codes_NM
         self._queries_QD = queries_QD
-        last = "euclidean" if spherical else "inner_product"
+        last = "euclidean" if normalised else "inner_product"
         self.names: tuple[str, ...] = ("codes", "cosine", last)
         if not every_measure:
             self.names = self.names[:1]
@@ -148,13 +148,13 @@ class CodeRanker:
         tables_QMK = self._codebooks.lookup_table(self._queries_QD[queries])
         products_QN = sum_tables(tables_QMK, self.codes_NM)
         norms_N = self.norms_N
-        yield products_QN if self._spherical else 2 * products_QN - norms_N * norms_N
+        yield products_QN if self._normalised else 2 * products_QN - norms_N * norms_N
         if len(self.names) == 1:
             return
         # A reconstruction at the origin has no direction: it scores 0, as one at a right angle.
         lengths_N: NDArray[np.float32] = np.where(norms_N > 0, norms_N, np.float32(1))
         yield products_QN / lengths_N
-        yield 2 * products_QN - norms_N * norms_N if self._spherical else products_QN
+        yield 2 * products_QN - norms_N * norms_N if self._normalised else products_QN
 
 
 class HammingRanker:
@@ -183,9 +183,9 @@ class FloatRanker:
     """Float embeddings of the database against float queries, by inner product.
 
     Args:
-        database_ND: float32 [N, D], unit rows where they are spherical; may be a memory map.
+        database_ND: float32 [N, D], unit rows where they are normalised; may be a memory map.
         queries_QD: float32 [Q, D], likewise.
-        spherical: embeddings have length one; otherwise by Euclidean distance.
+        normalised: embeddings have length one; otherwise by Euclidean distance.
     """
 
     names: tuple[str, ...] = ("float",)
@@ -195,11 +195,11 @@ class FloatRanker:
         database_ND: NDArray[np.float32],
         queries_QD: NDArray[np.float32],
         *,
-        spherical: bool = True,
+        normalised: bool = True,
     ) -> None:
         self._database_ND = database_ND
         self._queries_QD = queries_QD
-        self._spherical = spherical
+        self._normalised = normalised
 
     def scores(self, queries: slice) -> Iterator[NDArray[np.float32]]:
         """Yield float32 [B, N]."""
@@ -208,7 +208,7 @@ class FloatRanker:
         for start in range(0, len(self._database_ND), CHUNK_ITEMS):
             chunk_ND = np.asarray(self._database_ND[start : start + CHUNK_ITEMS])
             products = inner_products(block_BD, chunk_ND, threads=1)
-            if not self._spherical:
+            if not self._normalised:
                 products = 2 * products - np.square(chunk_ND).sum(axis=1)
             scores_BN[:, start : start + len(chunk_ND)] = products
         yield scores_BN
@@ -259,7 +259,7 @@ class ClassRanker:
         predicted_database: predicted labels of the database.
         class_centres_CD: float32 [C, D], unit rows where embeddings are.
         queries_QD: float32 [Q, D], likewise.
-        spherical: embeddings have length one.
+        normalised: embeddings have length one.
     """
 
     names: tuple[str, ...] = ("class_id", "class_centre")
@@ -271,7 +271,7 @@ class ClassRanker:
         class_centres_CD: NDArray[np.float32],
         queries_QD: NDArray[np.float32],
         *,
-        spherical: bool = True,
+        normalised: bool = True,
     ) -> None:
         # Items with the same predicted labels score alike: G distinct sets are scored, then spread.
         self._sets_GC = predicted_database.sets.astype(np.float32)
@@ -280,12 +280,12 @@ class ClassRanker:
         # Centres that cancel have no mean direction: the first label's then stands alone.
         cancelled_G = ~centres_GD.any(axis=1)
         centres_GD[cancelled_G] = class_centres_CD[predicted_database.sets[cancelled_G].argmax(1)]
-        if spherical:
+        if normalised:
             self._centres_GD = normalise_rows(centres_GD)
         else:
             centres_GD /= self._sets_GC.sum(axis=1, keepdims=True)
             self._centres_GD = np.ascontiguousarray(centres_GD, dtype=np.float32)
-        self._spherical = spherical
+        self._normalised = normalised
         self._predicted_queries = predicted_queries
         self._queries_QD = queries_QD
 
@@ -294,7 +294,7 @@ class ClassRanker:
         sets_BC = self._predicted_queries.sets[self._predicted_queries.of_item[queries]]
         yield (sets_BC.astype(np.float32) @ self._sets_GC.T)[:, self._set_of_item_N]
         near_BG = inner_products(self._queries_QD[queries], self._centres_GD, threads=1)
-        if not self._spherical:
+        if not self._normalised:
             near_BG = 2 * near_BG - np.square(self._centres_GD).sum(axis=1)
         yield near_BG[:, self._set_of_item_N]
 

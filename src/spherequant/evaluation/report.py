@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +96,7 @@ class Report:
             "evaluation_seed": self.evaluation_seed,
             "database_count": self.database_count,
             "warnings": list(self.warnings),
-            "skipped": [{"path": skip.path, "reason": skip.reason} for skip in self.skipped],
+            "skipped": [asdict(skip) for skip in self.skipped],
             "seconds": round(self.seconds, 3),
         }
         if self.seen is not None:

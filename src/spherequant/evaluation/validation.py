@@ -72,7 +72,7 @@ def validate(
         codes_NM,
         images.queries,
         every_measure=False,
-        spherical=model.normalised,
+        normalised=model.normalised,
     )
     no_ranks = np.zeros(0, np.int64)
     ranked = rank_queries(ranker, images.relevance, at=None, ranks=no_ranks)["codes"]

@@ -30,6 +30,7 @@ from spherequant.images.items import Skip
 from spherequant.images.labels import label_items
 from spherequant.images.listing import Entry, Listing, check_readable, list_images, printable
 from spherequant.images.source import Source
+from spherequant.system import SPARE_DISK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +52,6 @@ _SUFFIX = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|tar\.(gz|bz2|xz))$", re.IGNORECA
 _TAR_END = bytes(tarfile.BLOCKSIZE)
 _UNPACK_BYTES = 1 << 20
 _NO_TIME = (1980, 1, 1, 0, 0, 0)  # the first that a .zip can tell, of files without one
-_SPARE_DISK = 256 << 20  # left free on the disk that a compressed .tar is unpacked to
 
 
 def open_archive(path: Path, labels: str, limits: Limits) -> Source:
@@ -294,7 +294,7 @@ def _opener(head: bytes):  # type: ignore[no-untyped-def]  # three openers of th
 
 def _check_disk(size: int, path: Path) -> None:
     folder = tempfile.gettempdir()
-    if shutil.disk_usage(folder).free < size + _SPARE_DISK:
+    if shutil.disk_usage(folder).free < size + SPARE_DISK:
         raise SourceError(
             f"no room in {folder} to unpack {path}: unpack it yourself to a plain .tar or a "
             "folder, or point TMPDIR at a larger disk"

@@ -284,3 +284,24 @@ def _reason(name: str, error: Exception) -> str:
     if re.fullmatch(r"[\w\s.,:;()%/'-]{1,80}", text) and "object at" not in text:
         return f"damaged {name} image ({text})"
     return f"damaged {name} image"
+
+
+def picture(image: object) -> Image.Image:
+    """A PIL image of any mode, or a uint8 array [H, W, 3], as upright RGB: as a source's are.
+
+    Raises:
+        InputError: it is neither, or the image's file, not read until now, is damaged.
+    """
+    if isinstance(image, Image.Image):
+        with PillowGuard(image.format or "PIL"):
+            return upright_rgb(image)
+    if not isinstance(image, np.ndarray):
+        raise InputError(
+            f"an image is a PIL image or a uint8 array [H, W, 3]; got {type(image).__name__}."
+        )
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise InputError(
+            f"an image is a PIL image or a uint8 array [H, W, 3]; got {image.dtype} "
+            f"{list(image.shape)}."
+        )
+    return Image.fromarray(image)

@@ -13,7 +13,6 @@ from spherequant.images.scratch import scratch_array
 from spherequant.images.streaming import stream
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
@@ -57,20 +56,16 @@ class PixelCache:
         prepare: Callable[[Image.Image], NDArray[np.uint8]],
         *,
         limits: Limits | None = None,
-        directory: str | os.PathLike[str] | None = None,
         progress: Callable[[int], None] | None = None,
-        workers: int | None = None,
     ) -> PixelCache:
-        """Decode and prepare items, in parallel, once.
+        """Decode and prepare items, in parallel, once, into a temporary file (TMPDIR).
 
         Args:
             source: Where the items are read from.
             items: Images wanted.
             prepare: RGB image to uint8 [S, S, 3], the same S for all; called in threads.
             limits: Bounds on one image; the source's own when None.
-            directory: Where the file goes; the system's temporary directory (TMPDIR) when None.
             progress: Called after each image with the number handled so far.
-            workers: Decoding threads; see `stream`.
 
         Raises:
             SpherequantError: The disk has no room; says how much is needed and what to do.
@@ -79,9 +74,7 @@ class PixelCache:
         store: _Store | None = None
         kept: list[Item] = []
         skips: list[Skip] = []
-        outcomes = stream(
-            source, items, lambda _, image: prepare(image), limits=limits, workers=workers
-        )
+        outcomes = stream(source, items, lambda _, image: prepare(image), limits=limits)
         try:
             with closing(outcomes):
                 for handled, outcome in enumerate(outcomes, 1):
@@ -90,7 +83,7 @@ class PixelCache:
                     else:
                         item, picture = outcome
                         if store is None:
-                            store = _Store(_checked(picture), len(items), directory)
+                            store = _Store(_checked(picture), len(items))
                         store.put(len(kept), picture, item.key)
                         kept.append(item)
                     if progress is not None:
@@ -110,9 +103,6 @@ class PixelCache:
             self._file.close()
             self._file = None
 
-    def __len__(self) -> int:
-        return len(self.items)
-
     def __enter__(self) -> Self:
         return self
 
@@ -123,15 +113,12 @@ class PixelCache:
 class _Store:
     """Rows of one shape in a scratch file."""
 
-    def __init__(
-        self, picture: NDArray[np.uint8], count: int, directory: str | os.PathLike[str] | None
-    ) -> None:
+    def __init__(self, picture: NDArray[np.uint8], count: int) -> None:
         self.rows_NSS3, self.file = scratch_array(
             (count, *picture.shape),
             np.uint8,
             "the decoded training images",
             otherwise=", or train on smaller or fewer images",
-            directory=directory,
         )
 
     def put(self, row: int, picture: NDArray[np.uint8], key: str) -> None:

@@ -10,11 +10,10 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from spherequant.errors import SpherequantError
+from spherequant.system import SPARE_DISK
 
 if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
-
-_SPARE_DISK = 256 << 20  # left free for everyone else
 
 
 def scratch_array(
@@ -23,9 +22,8 @@ def scratch_array(
     what: str,
     *,
     otherwise: str = "",
-    directory: str | os.PathLike[str] | None = None,
 ) -> tuple[NDArray[Any], IO[bytes]]:
-    """Return an array that memory maps from a new file, and the file.
+    """Return an array that memory maps from a new temporary file (TMPDIR), and the file.
 
     The file has no name from the start: the system frees it when the process ends, however it ends.
     Its disk is reserved before anything is written, because a mapped page that the disk has no room
@@ -36,7 +34,6 @@ def scratch_array(
         dtype: of the array.
         what: what is kept there, plural, for messages.
         otherwise: what else the user can do when the disk has no room.
-        directory: where the file goes; the system's temporary directory (TMPDIR) when None.
 
     Returns:
         the array, zeros, and the open file; the array outlives its closing.
@@ -44,16 +41,16 @@ def scratch_array(
     Raises:
         SpherequantError: the disk has no room, or no file can be made.
     """
-    folder = os.fspath(directory) if directory is not None else tempfile.gettempdir()
+    folder = tempfile.gettempdir()
     size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
     try:
         free = shutil.disk_usage(folder).free
         no_room = (
             f"{what} need {size / 1e9:.2f} GB in {folder}, where "
-            f"{max(0, free - _SPARE_DISK) / 1e9:.2f} GB may be used: point TMPDIR at a larger disk"
+            f"{max(0, free - SPARE_DISK) / 1e9:.2f} GB may be used: point TMPDIR at a larger disk"
             + otherwise
         )
-        if free < size + _SPARE_DISK:
+        if free < size + SPARE_DISK:
             raise SpherequantError(no_room)
         file: IO[bytes] = tempfile.TemporaryFile(  # noqa: SIM115 - the caller closes it
             prefix="spherequant-", dir=folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections import defaultdict, deque
@@ -14,6 +13,7 @@ from PIL import Image
 
 from spherequant.errors import InputError
 from spherequant.images.items import Item, Skip
+from spherequant.system import usable_processors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
@@ -56,7 +56,7 @@ def stream(
     Yields:
         ``(item, result)``, or the `Skip` of that item.
     """
-    workers = max(1, workers or _processors())
+    workers = max(1, workers or min(usable_processors(), _MOST_WORKERS))
     chunks = _chunks(list(items), workers)
     window: _Window[T] = _Window(len(chunks), ahead_bytes)
     job = _Job(source, transform, limits, chunks, window)
@@ -234,15 +234,6 @@ def _chunks(items: Sequence[Item], workers: int) -> list[Sequence[Item]]:
     if start < len(items):
         chunks.append(items[start:])
     return chunks
-
-
-def _processors() -> int:
-    """Processors that this process may use, at most `_MOST_WORKERS`."""
-    try:
-        count = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        count = os.cpu_count() or 1
-    return min(count, _MOST_WORKERS)
 
 
 def _size(result: Any) -> int:

@@ -24,6 +24,8 @@
     duplicates  pictures that are nearly the same, and equal files
     originals   the file that an item was made from
     sync        an index brought up to date with a source of images
+    comparison  the speed of searches beside that of other libraries
+    faiss_files our codes as an index of FAISS, and back
     footprint   bytes in memory and on disk, counted while others write
     embedder    the only place that meets networks
     faults      errors of Lance and of the disk, said in our words

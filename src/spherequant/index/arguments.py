@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +9,7 @@ import numpy as np
 from PIL import Image
 
 from spherequant.errors import InputError
-from spherequant.images.decoding import PillowGuard, upright_rgb
-from spherequant.images.listing import is_unicode
+from spherequant.images.listing import is_unicode, nfc
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,9 +29,9 @@ def check_keys(keys: object) -> list[str]:
     for key in keys:
         if not isinstance(key, str) or not key:
             raise InputError(f"a key is a text of at least one character; got {key!r}.")
-        if "\0" in key or any("\ud800" <= character <= "\udfff" for character in key):
+        if "\0" in key or not is_unicode(key):
             raise InputError(f"the key {key!r} holds a character that cannot be stored.")
-        checked.append(unicodedata.normalize("NFC", key))
+        checked.append(nfc(key))
     return checked
 
 
@@ -123,24 +121,3 @@ def check_originals(
             raise InputError(f"the original of {key!r} is no bytes of a file, and not None.")
         checked.append(data)
     return checked
-
-
-def picture(image: object) -> Image.Image:
-    """A PIL image of any mode, or a uint8 array [H, W, 3], as upright RGB: as a source's are.
-
-    Raises:
-        InputError: it is neither, or the image's file, not read until now, is damaged.
-    """
-    if isinstance(image, Image.Image):
-        with PillowGuard(image.format or "PIL"):
-            return upright_rgb(image)
-    if not isinstance(image, np.ndarray):
-        raise InputError(
-            f"an image is a PIL image or a uint8 array [H, W, 3]; got {type(image).__name__}."
-        )
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise InputError(
-            f"an image is a PIL image or a uint8 array [H, W, 3]; got {image.dtype} "
-            f"{list(image.shape)}."
-        )
-    return Image.fromarray(image)

@@ -12,10 +12,7 @@ import logging
 import os
 import struct
 import sys
-import time
-import uuid
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -25,7 +22,7 @@ import numpy as np
 from spherequant.index.faults import reported
 from spherequant.index.scan import LayoutImage, numbers_of
 from spherequant.index.segments import Fragment, Items, Places, Segment, count_up
-from spherequant.quantizer.vectors import thread_count
+from spherequant.system import replacing, usable_processors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -47,7 +44,6 @@ _ALIGNMENT = 64
 _CHUNK = 16 << 20
 # Lance counts fragments, and the rows of each, in 32 bits.
 _LANCE_LIMIT = 1 << 32
-_ABANDONED_SECONDS = 3_600.0
 
 
 def save_cache(path: Path, items: Items, header: Header, codebooks: Codebooks) -> None:
@@ -61,7 +57,7 @@ def save_cache(path: Path, items: Items, header: Header, codebooks: Codebooks) -
         for segment, alive in zip(items.segments, items.alive, strict=True)
         for array in _arrays(segment, alive)
     ]
-    with ThreadPoolExecutor(thread_count(None)) as pool:
+    with ThreadPoolExecutor(usable_processors()) as pool:
         checksums = list(pool.map(crc32, _chunks(arrays)))
     description = json.dumps(
         {
@@ -77,21 +73,12 @@ def save_cache(path: Path, items: Items, header: Header, codebooks: Codebooks) -
     start = _aligned(_PRELUDE.size + len(description))
     size = start + sum(_aligned(array.nbytes) for array in arrays)
     prelude = _PRELUDE.pack(_MAGIC, _VERSION, crc32(description), len(description), size)
-    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}.partial")
-    with reported(f"cannot write {path}"):
-        _sweep_abandoned(path)
-        try:
-            with unfinished.open("xb") as file:
-                file.write(prelude + description)
-                for array in arrays:
-                    file.write(bytes(-file.tell() % _ALIGNMENT))
-                    file.write(array.data)
-                file.truncate(size)
-                file.flush()
-                os.fsync(file.fileno())
-            unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+    with reported(f"cannot write {path}"), replacing(path) as draft, draft.open("xb") as file:
+        file.write(prelude + description)
+        for array in arrays:
+            file.write(bytes(-file.tell() % _ALIGNMENT))
+            file.write(array.data)
+        file.truncate(size)
 
 
 def load_cache(path: Path, header: Header, codebooks: Codebooks) -> Items | None:
@@ -205,7 +192,7 @@ class _Room:
         Raises:
             ValueError: there can be none such.
         """
-        layout = self._image.finish(thread_count(None))
+        layout = self._image.finish(usable_processors())
         ids, starts = self._ids, self._starts
         counted = count_up(ids)
         if not counted and (ids[0] < 0 or not (ids[1:] > ids[:-1]).all()):
@@ -289,7 +276,7 @@ def _read(descriptor: int, start: int, arrays: Sequence[NDArray[Any]], checksums
         if crc32(chunk) != checksum:
             raise ValueError("it is damaged")
 
-    with ThreadPoolExecutor(thread_count(None)) as pool:
+    with ThreadPoolExecutor(usable_processors()) as pool:
         for _ in pool.map(read, _chunks(arrays), offsets, checksums):
             pass
 
@@ -377,11 +364,3 @@ def _chunks(arrays: Iterable[NDArray[Any]]) -> Iterator[memoryview]:
 
 def _aligned(size: int) -> int:
     return -(-size // _ALIGNMENT) * _ALIGNMENT
-
-
-def _sweep_abandoned(path: Path) -> None:
-    """Delete what writers left that were killed long ago."""
-    for partial in path.parent.glob(f"{path.name}.*.partial"):
-        with suppress(FileNotFoundError):  # another writer is done with it
-            if time.time() - partial.stat().st_mtime > _ABANDONED_SECONDS:
-                partial.unlink()

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from spherequant.errors import InputError, SpherequantError
 from spherequant.index import scan
-from spherequant.index.faiss_files import faiss_index, require_faiss
+from spherequant.index.faiss_files import faiss_index
 from spherequant.quantizer import Codebooks
+from spherequant.system import require_faiss
 
 Float32 = NDArray[np.float32]
 # Takes queries float32 [B, D] and k; returns the ids found, int64 [B, k].
@@ -65,15 +66,14 @@ class Timing:
     milliseconds: tuple[float, ...]
 
 
-def make_collection(n: int, bits: int, *, clusters: int = 0, seed: int = 0) -> Collection:
+def make_collection(n: int, bits: int, *, clusters: int = 0) -> Collection:
     """Random codes.
 
     Args:
         n: items.
-        bits: of a code, a multiple of 8 that divides 512.
+        bits: of a code, a multiple of 8 from 8 to 128.
         clusters: items keep each codeword of one of so many centres with probability 0.8; 0 for
             uniform codes, of which no search can leave any aside.
-        seed: of everything random.
 
     Raises:
         InputError: the bits cannot be had.
@@ -81,7 +81,7 @@ def make_collection(n: int, bits: int, *, clusters: int = 0, seed: int = 0) -> C
     m = bits // 8
     if bits % 8 or not 1 <= m <= 16:
         raise InputError(f"bits is a multiple of 8 from 8 to 128; got {bits}.")
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     width = 2 * -(-DIM // (2 * m))  # even: the fast scan splits each codebook in two
     codewords = rng.normal(size=(m, _N_CODEWORDS, width)).astype(np.float32)
     array = np.zeros((m, _N_CODEWORDS, m * width), np.float32)

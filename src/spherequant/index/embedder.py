@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from spherequant.errors import FormatError, InputError
-from spherequant.index.arguments import picture
+from spherequant.images.decoding import picture
 from spherequant.quantizer import normalise_rows
 
 if TYPE_CHECKING:

@@ -7,16 +7,17 @@ ours. (FAISS: Douze et al., "The Faiss library", arXiv:2401.08281.)
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from spherequant.errors import FormatError, MissingDependencyError, SpherequantError
+from spherequant.errors import FormatError, SpherequantError
 from spherequant.quantizer import Codebooks
+from spherequant.system import replacing, require_faiss
 
 if TYPE_CHECKING:
+    import os
+
     from numpy.typing import NDArray
 
 # residual: IndexResidualQuantizer, whose table is ours. lifted: a product quantizer over M copies
@@ -25,22 +26,6 @@ Kind = Literal["residual", "lifted"]
 KINDS: tuple[Kind, ...] = ("residual", "lifted")
 
 _FAISS_CODEWORDS = 256  # FAISS stores 8 bits a codebook; books of fewer are filled up with zeros
-
-
-def require_faiss(purpose: str) -> Any:
-    """The faiss module.
-
-    Args:
-        purpose: what needs it, for the message.
-
-    Raises:
-        MissingDependencyError: it is not installed.
-    """
-    try:
-        import faiss
-    except ImportError as error:
-        raise MissingDependencyError("faiss-cpu", "faiss", purpose) from error
-    return faiss
 
 
 def write_faiss(
@@ -70,13 +55,10 @@ def write_faiss(
         inner.add_sa_codes(np.ascontiguousarray(codes_NM, np.uint8))
     faiss.copy_array_to_vector(np.ascontiguousarray(ids_N, np.int64), whole.id_map)
     whole.ntotal = index.ntotal = inner.ntotal
-    path = Path(path)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        faiss.write_index(whole, str(unfinished))
-        unfinished.replace(path)
+        with replacing(path) as draft:
+            faiss.write_index(whole, str(draft))
     except (RuntimeError, OSError) as error:
-        unfinished.unlink(missing_ok=True)
         raise SpherequantError(f"cannot write {path}: {error}") from error
 
 

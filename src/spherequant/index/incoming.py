@@ -8,6 +8,7 @@ import numpy as np
 
 from spherequant.errors import InputError
 from spherequant.images import perceptual_hash, thumbnail
+from spherequant.images.decoding import picture
 from spherequant.index import columns
 from spherequant.index.arguments import (
     as_array,
@@ -15,7 +16,6 @@ from spherequant.index.arguments import (
     check_labels,
     check_length,
     check_originals,
-    picture,
 )
 from spherequant.index.originals import digests_and_sizes
 from spherequant.quantizer import normalise_rows

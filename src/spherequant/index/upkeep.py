@@ -141,7 +141,7 @@ def compact(dataset: Any) -> None:
             # Every write names the oldest fragment, and would beat a merge of it to the commit.
             _merge(dataset, oldest, target_rows_per_fragment=size)
             return
-    holes = {f.id for f in fragments if f.num_deletions and f.num_deletions * 4 > f.physical_rows}
+    holes = {f.id for f in fragments if (f.num_deletions or 0) > _HOLES * f.physical_rows}
     if holes:
         # Of the oldest one when the others have none: that merge is the one that writers beat.
         spared = oldest if holes - {oldest} else None

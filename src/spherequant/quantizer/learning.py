@@ -1,7 +1,6 @@
 """Learning codebooks: codes given codebooks, codebooks given codes, in turn.
 
-On a CPU the canonical encoder makes the codes, elsewhere ``encode_batch`` does. The steps are
-public: a training loop that has its own order of things warm-starts from the codebooks it has.
+On a CPU the canonical encoder makes the codes, elsewhere ``encode_batch`` does.
 """
 
 from __future__ import annotations
@@ -141,12 +140,19 @@ def improve(
 def _updated(
     codebooks: Codebooks, codes_NM: torch.Tensor, u_ND: torch.Tensor, generator: torch.Generator
 ) -> Codebooks:
+    sums, epsilon = _sums(codebooks, codes_NM, u_ND)
+    return reseed_dead(sums.solve(codebooks, epsilon), codes_NM, u_ND, generator)
+
+
+def _sums(
+    codebooks: Codebooks, codes_NM: torch.Tensor, u_ND: torch.Tensor
+) -> tuple[CodebookSums, float]:
+    """What the update of codebooks of this shape needs of the rows, and its ε."""
     sums = CodebookSums(
         codebooks.n_codebooks, codebooks.n_codewords, codebooks.dim, device=u_ND.device
     )
     sums.add(codes_NM, u_ND)
-    solved = sums.solve(codebooks, EPSILON * len(u_ND) / codebooks.n_codewords)
-    return reseed_dead(solved, codes_NM, u_ND, generator)
+    return sums, EPSILON * len(u_ND) / codebooks.n_codewords
 
 
 def _decoded(codebooks: Codebooks, codes_NM: torch.Tensor) -> torch.Tensor:
@@ -222,11 +228,7 @@ def sparsified(
             seeded = reseed_dead(codebooks, codes_NM, u_ND, generator)
             if seeded is not codebooks:
                 codebooks, codes_NM = seeded, nearest_codes(u_ND, seeded)
-        sums = CodebookSums(
-            codebooks.n_codebooks, codebooks.n_codewords, codebooks.dim, device=u_ND.device
-        )
-        sums.add(codes_NM, u_ND)
-        epsilon = EPSILON * len(u_ND) / codebooks.n_codewords
+        sums, epsilon = _sums(codebooks, codes_NM, u_ND)
         codebooks = solve_sparse(sums, codebooks, epsilon, budget)
     return codebooks
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from spherequant.errors import FormatError
+from spherequant.system import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,20 +47,12 @@ def write(path: str | os.PathLike[str], tensors: Mapping[str, NDArray[Any]], abo
         tensors: arrays by name: float32, or as sparse codebooks have them.
         about: What else belongs to them, as JSON values.
     """
-    target = Path(path)
     version = 2 if _WHOLE_NUMBERS.keys() & tensors.keys() else 1
     header = {"kind": _KIND, "schema_version": version, **about}
     contiguous = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     data = save(contiguous, metadata={_ENTRY: json.dumps(header, sort_keys=True)})
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as draft:
+        draft.write_bytes(data)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Tensors, dict[str, Any]]:

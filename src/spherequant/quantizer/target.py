@@ -48,7 +48,7 @@ class ClassTarget:
     Attributes:
         weight_CD: float32 [C, D], classifier weights, the scale of the softmax included.
         bias_C: float32 [C].
-        centres_CD: float32 [C, D], unit rows.
+        centres_CD: float32 [C, D], unit rows where embeddings are.
         pull: w >= 0; with 0 the target is z itself.
         multi_label: Whether an item may have several labels.
         sharpness: What logits are multiplied with before the softmax of the expected centre.
@@ -102,8 +102,17 @@ class ClassTarget:
         """D."""
         return int(self.weight_CD.shape[1])
 
+    def logits(self, z_ND: FloatArray) -> FloatArray:
+        """``<z, W_c> + b_c``: float32 [N, C].
+
+        Args:
+            z_ND: float32 [N, D].
+        """
+        logits_NC: FloatArray = inner_products(as_rows(z_ND, self.dim), self.weight_CD)
+        return logits_NC + self.bias_C
+
     def predict(self, z_ND: FloatArray) -> BoolArray:
-        """Predicted labels from the logits ``<z, W_c> + b_c``.
+        """Predicted labels from the logits.
 
         Single label: the class of the largest logit, the lowest of equal ones. Multi-label: the
         best one, and every label whose logit lies less than log 2 below it, that is, whose
@@ -112,12 +121,12 @@ class ClassTarget:
         near a third.)
 
         Args:
-            z_ND: float32 [N, D], unit rows.
+            z_ND: float32 [N, D].
 
         Returns:
             bool [N, C], at least one true in each row.
         """
-        logits_NC = inner_products(as_rows(z_ND, self.dim), self.weight_CD) + self.bias_C
+        logits_NC = self.logits(z_ND)
         best_N = logits_NC.argmax(axis=1)
         if self.multi_label:
             predicted_NC: BoolArray = logits_NC - logits_NC.max(axis=1, keepdims=True) > _LOG_HALF
@@ -135,7 +144,7 @@ class ClassTarget:
         other to zero have no direction, and that of the best label then stands alone.
 
         Args:
-            z_ND: float32 [N, D], unit rows.
+            z_ND: float32 [N, D].
 
         Returns:
             float32 [N, D].
@@ -148,7 +157,7 @@ class ClassTarget:
         return centre_ND
 
     def _block_centre(self, z_ND: FloatArray) -> FloatArray:
-        logits_NC = inner_products(z_ND, self.weight_CD) + self.bias_C
+        logits_NC = self.logits(z_ND)
         best_N = logits_NC.argmax(axis=1)
         logits_NC -= logits_NC.max(axis=1, keepdims=True)
         mass_NC = np.exp(self.sharpness * logits_NC.astype(np.float64))
@@ -168,7 +177,7 @@ class ClassTarget:
         ``u = (z + pull * centre(z)) / (1 + pull)``.
 
         Args:
-            z_ND: float32 [N, D], unit rows.
+            z_ND: float32 [N, D].
 
         Returns:
             float32 [N, D]; not unit rows.

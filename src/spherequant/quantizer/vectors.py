@@ -5,7 +5,6 @@ Results here never depend on which other rows are in the batch, nor on the numbe
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy.typing as npt
 
 from spherequant import _native
 from spherequant.errors import InputError
+from spherequant.system import usable_processors
 
 FloatArray = npt.NDArray[np.float32]
 ByteArray = npt.NDArray[np.uint8]
@@ -32,9 +32,7 @@ def thread_count(threads: int | None) -> int:
         InputError: ``threads`` is below 1.
     """
     if threads is None:
-        # macOS and Windows have no affinity.
-        affinity = getattr(os, "sched_getaffinity", None)
-        return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+        return usable_processors()
     if threads < 1:
         raise InputError(f"threads must be at least 1, not {threads}")
     return min(threads, _MOST_THREADS)

@@ -8,12 +8,14 @@ one snapshot of the index. One subject a file:
     problems      every error as a problem document (RFC 9457)
     access        API keys: who may read, who may write
     protection    hosts, origins and headers; what is logged of a request
+    forms         multipart forms, piece by piece
     bodies        uploads, read within bounds of size and time
     filters       which filters a stranger may ask with
     stages        worker threads that take tasks in batches from a bounded queue
     room          memory that decoded images may take together
     metrics       what Prometheus reads
     scanning      many searches of one snapshot at once
+    processors    shared among the threads that embed
     engine        an index that many ask and change at once
     context       what the routes share
     searching, items, pictures, collection, operations    the routes

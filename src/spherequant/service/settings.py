@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from dataclasses import dataclass, field
 
 from spherequant.errors import ConfigError
+from spherequant.system import usable_processors
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 MEGABYTE = 1 << 20
@@ -67,7 +67,7 @@ class Settings:
     max_asks: int = 1_024
     max_writes: int = 512
     max_connections: int = 1_024
-    decoders: int = field(default_factory=lambda: min(8, os.cpu_count() or 1))
+    decoders: int = field(default_factory=lambda: min(8, usable_processors()))
     writers: int = 32
     gather_seconds: float = 0.003
     answer_seconds: float = 30.0

@@ -7,7 +7,7 @@ import os
 import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from spherequant.errors import ConfigError, InputError, ServiceError
@@ -61,12 +61,6 @@ class Transport:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def ask(self, method: str, path: str, *, again: bool = True, **parts: Any) -> httpx2.Response:
         """Send a request and return its answer.

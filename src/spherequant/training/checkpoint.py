@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from spherequant.errors import FormatError
+from spherequant.system import replacing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,13 +28,10 @@ def save_checkpoint(
         tensors: of any shape and type.
         facts: plain values.
     """
-    draft = path.with_suffix(".part")
     # A copy of its own for each: tensors that share memory are refused by the format.
     separate = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-    save_file(separate, draft, {"facts": json.dumps(dict(facts))})
-    with draft.open("rb") as stream:
-        os.fsync(stream.fileno())
-    draft.replace(path)
+    with replacing(path) as draft:
+        save_file(separate, draft, {"facts": json.dumps(dict(facts))})
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

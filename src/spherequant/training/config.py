@@ -13,7 +13,7 @@ from typing import Any
 import tomli_w
 
 from spherequant.errors import ConfigError, InputError
-from spherequant.images import PROTOCOLS
+from spherequant.images import LABEL_MODES, PROTOCOLS
 from spherequant.quantizer.sparsity import NAMED_BUDGETS, nonzero_budget
 
 AUTO = "auto"
@@ -23,7 +23,7 @@ _CHOICES = {
     "optimizer": ("auto", "sgd", "adamw"),
     "augment": ("auto", "none", "shift", "crop"),
     "precision": ("auto", "float32", "bfloat16"),
-    "labels": ("auto", "folders", "csv", "none"),
+    "labels": LABEL_MODES,
     "objective": (
         "dsq",
         "paper",

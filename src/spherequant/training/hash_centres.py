@@ -33,21 +33,15 @@ def hash_centres(classes: int, bits: int, seed: int) -> np.ndarray:
     Raises:
         ConfigError: more classes than such vectors could be found for.
     """
+    from scipy.linalg import hadamard
+
     generator = np.random.default_rng(seed)
     if bits & (bits - 1) == 0 and classes <= 2 * bits:
         rows = generator.permutation(bits)
         signs = generator.choice((-1.0, 1.0), bits)
-        matrix = signs[:, None] * _hadamard(bits)[rows]
+        matrix = signs[:, None] * hadamard(bits)[rows]
         return np.concatenate([matrix, -matrix])[:classes].astype(np.float32)
     return _balanced(classes, bits, generator)
-
-
-def _hadamard(bits: int) -> np.ndarray:
-    """Sylvester's matrix of +1 and -1, [b, b]: any two rows are orthogonal."""
-    matrix = np.ones((1, 1))
-    while len(matrix) < bits:
-        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
-    return matrix
 
 
 def _balanced(classes: int, bits: int, generator: np.random.Generator) -> np.ndarray:

@@ -54,7 +54,7 @@ class Learner(nn.Module):
         self.bias = nn.Parameter(torch.zeros(classes), requires_grad=learned)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Return z: float32 [B, D], rows of length one; or the centred projection."""
+        """Return z: float32 [B, D], of length one where normalised; or the centred projection."""
         given: torch.Tensor = self.network.project(images) if self.raw else self.network(images)
         return given
 

@@ -319,7 +319,7 @@ class Trainer:
             LabelledVectors(
                 self._embed_clean(self.held_out.pixels, last=True), self.held_out.labels
             ),
-            euclidean=not self.config.normalised,
+            normalised=self.config.normalised,
         )
 
     def _class_target(self, centres: torch.Tensor) -> ClassTarget:

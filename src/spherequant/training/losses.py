@@ -32,7 +32,7 @@ def softmax_loss(
     eq. 7, where m is s times a cosine).
 
     Args:
-        z_BD: float32, rows of length one.
+        z_BD: float32, rows of length one where the network normalises.
         weight_CD: float32, the scaled classifier W'.
         bias_C: float32.
         labels_BC: bool, at least one label a row; t spreads a mass of one over them.

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image
 from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
@@ -31,13 +30,17 @@ from spherequant.embedding import (
     folded,
 )
 from spherequant.errors import ConfigError, FormatError, InputError
+from spherequant.images.decoding import picture
 from spherequant.quantizer import Codebooks, Encoder
+from spherequant.system import replacing
 from spherequant.training.config import TrainConfig
 from spherequant.training.randomness import key_hashes
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Sequence
+
+    from PIL import Image
 
     from spherequant.images import Item
 
@@ -101,7 +104,7 @@ class Model:
 
     @property
     def class_centres(self) -> np.ndarray:
-        """φ: float32 [C, D], rows of length one; [0, D] for a model without labels."""
+        """φ: float32 [C, D], of length one where normalised; [0, D] for a model without labels."""
         if self.encoder.target is None:
             return np.zeros((0, self.codebooks.dim), np.float32)
         return self.encoder.target.centres_CD
@@ -123,7 +126,7 @@ class Model:
                 they are.
 
         Returns:
-            float32 [B, D], rows of length one.
+            float32 [B, D], rows of length one where normalised.
 
         Raises:
             InputError: another shape or type.
@@ -164,12 +167,15 @@ class Model:
             query: as in ``embed_prepared``.
 
         Returns:
-            float32 [B, D], rows of length one.
+            float32 [B, D], rows of length one where normalised.
+
+        Raises:
+            InputError: something else, or a PIL image whose file, not read until now, is damaged.
         """
         source = iter(images)
         parts = [np.zeros((0, self.codebooks.dim), np.float32)]
         while batch := list(islice(source, self.inference_batch)):
-            prepared = np.stack([self.prepare(_as_image(image)) for image in batch])
+            prepared = np.stack([self.prepare(picture(image)) for image in batch])
             parts.append(self.embed_prepared(prepared, query=query))
         return np.concatenate(parts)
 
@@ -272,9 +278,9 @@ class Model:
         Args:
             directory: where this model was saved; only ``summary`` has changed since.
         """
-        draft = Path(directory) / f"{_DESCRIPTION}.part"
-        draft.write_text(json.dumps(self._description(), indent=2) + "\n", encoding="utf-8")
-        draft.replace(Path(directory) / _DESCRIPTION)
+        text = json.dumps(self._description(), indent=2) + "\n"
+        with replacing(Path(directory) / _DESCRIPTION) as draft:
+            draft.write_text(text, encoding="utf-8")
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> Model:
@@ -409,16 +415,3 @@ def made_with() -> dict[str, Any]:
 
 def _device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _as_image(image: Image.Image | np.ndarray) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return image
-    if not isinstance(image, np.ndarray):
-        raise InputError(f"an image is a PIL image or a uint8 array, not {type(image).__name__}")
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise InputError(
-            f"an image is a PIL image or a uint8 array [H, W, 3], not {image.dtype} "
-            f"{list(image.shape)}"
-        )
-    return Image.fromarray(image)

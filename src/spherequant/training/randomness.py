@@ -23,7 +23,7 @@ def key_hashes(keys: Iterable[str]) -> np.ndarray:
 
 
 def seed_for(purpose: str, *numbers: int) -> int:
-    """Return a 63-bit seed for one purpose, such as ``seed_for("dropout", seed, epoch)``."""
+    """Return a 63-bit seed for one purpose, such as ``seed_for("torch", seed, epoch)``."""
     text = "\0".join((purpose, *(str(number) for number in numbers)))
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from lightning_fabric import Fabric
 from spherequant.embedding import EmbeddingNetwork, create_backbone, folded
 from spherequant.embedding.small import Small
 from spherequant.errors import ConfigError, InputError, LabelError
-from spherequant.images import Limits, PixelCache, Skip, Source, Split, make_split, open_source
+from spherequant.images import Limits, PixelCache, Source, Split, make_split, open_source
 from spherequant.quantizer import Encoder
 from spherequant.quantizer.learning import learn_codebooks
 from spherequant.training.binary_terms import class_targets
@@ -139,7 +139,7 @@ def train(
         skips = (*opened.skips, *cache.skips, *(() if held_out is None else held_out.skips))
         model.summary.update(
             _facts(opened, split, cache, classes, labelled=labelled),
-            skipped=[_plain(skip) for skip in skips],
+            skipped=[asdict(skip) for skip in skips],
             objective=config.objective if labelled else "unsupervised",
             seed=config.seed,
             seconds=round(model.summary.get("seconds", 0.0) + time.perf_counter() - begun, 1),
@@ -399,7 +399,3 @@ def _facts(
         "protocol": split.protocol,
         "split_seed": split.split_seed,
     }
-
-
-def _plain(skip: Skip) -> dict[str, str]:
-    return {"path": skip.path, "reason": skip.reason}

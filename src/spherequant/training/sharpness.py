@@ -44,7 +44,7 @@ def choose_sharpness(
     trained: LabelledVectors,
     held_out: LabelledVectors,
     *,
-    euclidean: bool = False,
+    normalised: bool = True,
 ) -> float:
     """Return the sharpness whose targets the held-out images find best.
 
@@ -57,7 +57,7 @@ def choose_sharpness(
         target: with any sharpness.
         trained: images that the network was trained on.
         held_out: images that it was not trained on.
-        euclidean: rank by Euclidean distance, not by inner product.
+        normalised: embeddings have length one; otherwise by Euclidean distance.
 
     Returns:
         one of ``SHARPNESSES``; ``SHARPNESS`` where the best is not better beyond chance.
@@ -72,7 +72,7 @@ def choose_sharpness(
     for sharpness in SHARPNESSES:
         tried = dataclasses.replace(target, sharpness=sharpness)
         to_trained_QT, to_held_out_QQ = (
-            _scores(held_out.z_ND, tried.target(one.z_ND), euclidean=euclidean)
+            _scores(held_out.z_ND, tried.target(one.z_ND), normalised=normalised)
             for one in (trained, held_out)
         )
         np.fill_diagonal(to_held_out_QQ, -np.inf)  # last, and not relevant
@@ -86,9 +86,9 @@ def choose_sharpness(
     return SHARPNESSES[best] if gain_Q.mean() > 2 * error else SHARPNESS
 
 
-def _scores(z_QD: np.ndarray, u_ND: np.ndarray, *, euclidean: bool) -> np.ndarray:
+def _scores(z_QD: np.ndarray, u_ND: np.ndarray, *, normalised: bool) -> np.ndarray:
     scores_QN = z_QD @ u_ND.T
-    if euclidean:
+    if not normalised:
         scores_QN -= np.square(u_ND).sum(axis=1) / 2
     return np.asarray(scores_QN)
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import nn
 
+from spherequant.embedding.network import over_batches
 from spherequant.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,19 +19,6 @@ _ROWS_AT_ONCE = 8192  # whose float64 copies are held
 _ROUNDING = 1e-10  # of the largest variance: what float32 features leave where nothing varies
 
 
-class _Features(nn.Module):
-    """A network's backbone alone, in the place of its projection."""
-
-    def __init__(self, network: EmbeddingNetwork) -> None:
-        super().__init__()
-        self.backbone = network.backbone
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        features: torch.Tensor = self.backbone(images)
-        return features.float()
-
-
-@torch.inference_mode()
 def backbone_features(
     network: EmbeddingNetwork,
     preprocessing: Preprocessing,
@@ -49,17 +36,16 @@ def backbone_features(
         batch: images in each pass.
         mirror: take the mean with the mirrored image's features.
     """
-    device = network.projection.weight.device
-    backbone = _Features(network).eval()
-    features = np.empty((len(pixels_NSS3), network.projection.in_features), np.float32)
-    for start in range(0, len(pixels_NSS3), batch):
-        part = torch.from_numpy(np.array(pixels_NSS3[start : start + batch])).to(device)
-        images = preprocessing.standardise(part)
-        value = backbone(images)
-        if mirror:
-            value = (value + backbone(images.flip(3))) / 2
-        features[start : start + len(part)] = value.cpu().numpy()
-    return features
+    projection = network.projection
+
+    def features(images: torch.Tensor) -> torch.Tensor:
+        value: torch.Tensor = network.backbone(images).float()
+        return (value + network.backbone(images.flip(3)).float()) / 2 if mirror else value
+
+    device = projection.weight.device
+    return over_batches(
+        features, projection.in_features, preprocessing, pixels_NSS3, device, batch=batch
+    )
 
 
 def fit_projection(network: EmbeddingNetwork, features_NF: np.ndarray) -> None:

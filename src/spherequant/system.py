@@ -1,0 +1,74 @@
+"""What every room asks of the machine: its processors, its disks, libraries that may be missing."""
+
+from __future__ import annotations
+
+import glob
+import os
+import time
+import uuid
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from spherequant.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SPARE_DISK = 256 << 20  # bytes that temporary files leave free for everyone else
+_ABANDONED_SECONDS = 3_600.0
+
+
+def usable_processors() -> int:
+    """Return how many processors this process may run on."""
+    # macOS and Windows have no affinity.
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a path beside another to write to; what was written then takes the other's place.
+
+    A process killed meanwhile, a full disk or an error leaves the file that was there. Several may
+    write at once: the last stays. What killed writers left is deleted an hour on.
+
+    Args:
+        path: of the file to replace, which need not exist.
+
+    Raises:
+        OSError: nothing was written, or it cannot be moved or brought to the disk.
+    """
+    target = Path(path)
+    draft = target.with_name(f"{target.name}.{uuid.uuid4().hex[:12]}.partial")
+    _sweep_abandoned(target)
+    try:
+        yield draft
+        with draft.open("rb") as stream:
+            os.fsync(stream.fileno())
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _sweep_abandoned(target: Path) -> None:
+    for draft in target.parent.glob(f"{glob.escape(target.name)}.*.partial"):
+        with suppress(FileNotFoundError):  # another writer is done with it
+            if time.time() - draft.stat().st_mtime > _ABANDONED_SECONDS:
+                draft.unlink()
+
+
+def require_faiss(purpose: str) -> Any:
+    """Return the faiss module.
+
+    Args:
+        purpose: what needs it, for the message.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    try:
+        import faiss
+    except ImportError as error:
+        raise MissingDependencyError("faiss-cpu", "faiss", purpose) from error
+    return faiss
