@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 import time
 import uuid
 from contextlib import contextmanager, suppress
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 SPARE_DISK = 256 << 20  # bytes that temporary files leave free for everyone else
 _ABANDONED_SECONDS = 3_600.0
+_SAFETENSORS_OS_ERROR = re.compile(r"os error (\d+)")
 
 
 def usable_processors() -> int:
@@ -47,6 +49,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         with draft.open("rb") as stream:
             os.fsync(stream.fileno())
         draft.replace(target)
+    except Exception as error:
+        number = _SAFETENSORS_OS_ERROR.search(str(error))
+        if type(error).__name__ != "SafetensorError" or number is None:
+            raise
+        # safetensors tells of a full disk by an error of its own.
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(target)) from error
     finally:
         draft.unlink(missing_ok=True)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import json
 import os
 from pathlib import Path
@@ -45,6 +46,16 @@ def write_folder(
         "pretrained_cfg": own | config,
     }
     (folder / "config.json").write_text(json.dumps(values))
+
+
+def never(function: Any) -> Any:
+    """A function of the same signature that must not be called."""
+
+    @functools.wraps(function)
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError(f"{function.__name__} was called")
+
+    return fail
 
 
 @pytest.fixture(scope="module")
@@ -148,10 +159,30 @@ class TestTimm:
             create_backbone("some/model", "none")
 
     def test_a_description_that_this_timm_cannot_build_is_a_format_error(self):
-        with pytest.raises(FormatError, match=r"'no_such_net' cannot be built by timm \d"):
+        with pytest.raises(FormatError, match=r"'no_such_net' is no architecture of timm \d"):
             BackboneSpec("no_such_net").build()
         with pytest.raises(FormatError, match="wrong_argument"):
             BackboneSpec("test_resnet", {"wrong_argument": 1}).build()
+
+    @pytest.mark.parametrize(
+        ("name", "arguments"),
+        [
+            ("test_resnet", {"checkpoint_path": "x.pth"}),
+            ("test_resnet", {"pretrained": True}),
+            ("test_resnet", {"pretrained_cfg_overlay": {"file": "x.pth"}}),
+            ("test_resnet", {"pretrained_strict": False}),
+            ("test_resnet", {"cache_dir": "x"}),
+            ("hf-hub:someone/network", {}),
+            ("local-dir:x", {}),
+            ("test_resnet.tag", {}),
+            ("../test_resnet", {}),
+        ],
+    )
+    def test_a_description_makes_timm_load_nothing(self, monkeypatch, name, arguments):
+        """Old versions of timm unpickle a ``checkpoint_path``; a hub's name asks a network."""
+        monkeypatch.setattr(timm, "create_model", never(timm.create_model))
+        with pytest.raises(FormatError, match="no architecture"):
+            BackboneSpec(name, arguments).build()
 
 
 class TestLocalFolder:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import struct
 import subprocess
 import sys
 import threading
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -182,6 +184,61 @@ def test_bounds_are_judged_before_pixels_and_name_their_option(awkward):
     assert decode(data, Limits(max_bytes=len(data))).size == (24, 24)
     with pytest.raises(InputError, match=r"--max-megabytes 1$"):
         decode(data, Limits(max_bytes=len(data) - 1))
+
+
+SLOW = {
+    "QOI": encode(NOISE, "QOI"),
+    "PPM": b"P3 24 24 255\n" + b"1 " * (24 * 24 * 3),
+    "BMP": (
+        b"BM"
+        + struct.pack("<IHHI", 0, 0, 0, 54 + 1024)
+        + struct.pack("<IiiHHIIiiII", 40, 24, 24, 1, 8, 1, 0, 0, 0, 0, 0)
+        + bytes(1024)
+        + (bytes([24, 0]) + b"\0\0") * 24
+        + b"\0\1"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SLOW)
+def test_what_is_decoded_in_python_has_a_lower_bound(kind):
+    """A file of 32 MB would take minutes, and no other thread would run meanwhile."""
+    assert sniff(SLOW[kind][:HEAD_BYTES]) == kind
+    assert decode(SLOW[kind], Limits(max_pixels=16 * 576)).size == (24, 24)
+    with pytest.raises(InputError, match=r"counted 16 times.*--max-pixels 9216"):
+        decode(SLOW[kind], Limits(max_pixels=16 * 576 - 1))
+
+
+def test_a_tile_larger_than_its_picture_is_what_is_judged():
+    """Pillow unpacks whole tiles: 64 x 64 pixels can take gigabytes."""
+    held = []
+    tile = zlib.compress(bytes(256 * 512 * 3))
+    data = tiff(24, 16, tile_width=256, tile_length=512, tile=tile)
+    assert decode(data, reserve=held.append).size == (24, 16)
+    assert held == [len(data) + 8 * 256 * 512]
+    with pytest.raises(InputError, match="256 x 512 pixels, above the bound"):
+        decode(data, Limits(max_pixels=256 * 512 - 1))
+
+
+def tiff(width: int, height: int, *, tile_width: int, tile_length: int, tile: bytes) -> bytes:
+    """An RGB TIFF of one tile, packed by deflate."""
+    bits = 8 + 2 + 12 * 11 + 4
+    tags = [
+        (256, 3, 1, width),
+        (257, 3, 1, height),
+        (258, 3, 3, bits),  # BitsPerSample: three values, elsewhere
+        (259, 3, 1, 8),
+        (262, 3, 1, 2),
+        (277, 3, 1, 3),
+        (284, 3, 1, 1),
+        (322, 3, 1, tile_width),
+        (323, 3, 1, tile_length),
+        (324, 4, 1, bits + 6),
+        (325, 4, 1, len(tile)),
+    ]
+    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *t) for t in tags)
+    head = b"II*\0" + struct.pack("<I", 8) + directory + bytes(4)
+    return head + struct.pack("<3H", 8, 8, 8) + tile
 
 
 def test_reserve_is_told_the_size_once_and_before_decoding(monkeypatch):

@@ -39,7 +39,9 @@ def test_a_newer_schema_is_refused_with_a_hint(index):
         Index.open(index.folder)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"schema": "1"}', "\x00\x01"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"schema": "1"}', "\x00\x01", "[" * 100_000]
+)
 def test_a_damaged_header_is_refused(index, text):
     (index.folder / "index.json").write_text(text)
     with pytest.raises(FormatError, match="damaged"):
@@ -49,6 +51,24 @@ def test_a_damaged_header_is_refused(index, text):
 def test_a_header_with_a_missing_field_is_refused(index):
     change(index, fingerprint=None)
     with pytest.raises(FormatError, match="fingerprint is missing"):
+        Index.open(index.folder)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"metadata": {"year": "wat"}},
+        {"metadata": {"year": 5}},
+        {"metadata": {"year": ["int64"]}},
+        {"encoder": "zzz"},
+        {"n_codebooks": 1},
+        {"n_codewords": 10**6},
+        {"dim": -1},
+    ],
+)
+def test_values_that_cannot_be_are_refused(index, values):
+    change(index, **values)
+    with pytest.raises(FormatError, match="damaged"):
         Index.open(index.folder)
 
 

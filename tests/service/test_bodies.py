@@ -47,6 +47,8 @@ def _well_after(shared, client, png):
         (form(b"x", disposition='form-data; filename="x"'), KIND, 400),
         (form(b"x", disposition='attachment; name="image"; filename="x"'), KIND, 400),
         (form(b"x", disposition="form-data" + "; a=b" * 10_000), KIND, 400),
+        (form(b"x", disposition='form-data; name="image"; filename="x"' + ';"' * 2_100), KIND, 400),
+        (form(b"x", disposition='form-data; name="image"\r\nX: y' + "\r\nX: y" * 900), KIND, 400),
         (form(b"x", "image\udcff".encode("utf-8", "surrogateescape").decode("latin-1")), KIND, 422),
         (form(b"x", "other"), KIND, 422),
         (form(b"x", end=False), KIND, 400),
@@ -95,6 +97,15 @@ def test_a_decompression_bomb_is_refused_by_its_size(client, assert_problem):
     bomb = png_of(50_000, 50_000, zlib.compress(bytes(1 << 20)))
     told = assert_problem(post(client, form(bomb)), 413)
     assert told["detail"] == "The image has 50000 x 50000 pixels; at most 1,000,000 are taken."
+
+
+def test_what_is_decoded_in_python_has_a_lower_bound(client, assert_problem, png):
+    """The bound of this service is 1,000,000 pixels, and 126 x 126 are 15,876."""
+    assert post(client, form(png(side=125, kind="QOI"))).status_code == 200
+    told = assert_problem(post(client, form(png(side=126, kind="QOI"))), 413)
+    assert told["detail"] == (
+        "The image has 126 x 126 pixels; at most 15,625 of such a format are taken."
+    )
 
 
 def test_a_picture_that_unpacks_to_more_than_it_claims(client, assert_problem):

@@ -1,5 +1,6 @@
 """Items over HTTP: read, put, changed, deleted; one and many; seen by the search that follows."""
 
+import dataclasses
 import io
 import json
 import threading
@@ -11,6 +12,7 @@ from PIL import Image
 
 from spherequant.index import Index
 from spherequant.quantizer import Codebooks
+from spherequant.service.items import item_as_json
 from spherequant.service.schemas import BatchResponse, Item
 from spherequant.service.stages import BusyError
 
@@ -114,6 +116,14 @@ def test_labels_and_metadata_are_changed_alone(client, png, assert_problem):
     assert client.patch("/v1/items", params={"key": "change"}, content=b"x").status_code == 415
 
 
+@pytest.mark.parametrize("mtime", [float("inf"), float("nan")])
+def test_a_time_that_json_cannot_say_is_null(made, mtime):
+    with Index.open(made.folder) as index:
+        (item,) = index.latest(1)
+    assert item_as_json(item)["mtime"] == item.mtime
+    assert item_as_json(dataclasses.replace(item, mtime=mtime))["mtime"] is None
+
+
 def test_items_of_a_synced_source_are_not_replaced(client, png, assert_problem):
     response = client.put(
         "/v1/items", params={"key": "digits/0/00.png"}, files={"image": ("x", png())}
@@ -134,6 +144,8 @@ def test_items_of_a_synced_source_are_not_replaced(client, png, assert_problem):
         ({"metadata": '{"weight": 1e999}'}, "form.metadata"),
         ({"metadata": '{"weight": ' + "9" * 400 + "}"}, "form.metadata"),
         ({"metadata": '{"note": "\\ud800"}'}, "form.metadata"),
+        ({"metadata": '{"note": "' + "x" * 16_385 + '"}'}, "form.metadata"),
+        ({"metadata": json.dumps({f"c{n}": 1 for n in range(101)})}, "form.metadata"),
         ({"metadata": ["{}", "{}"]}, "form.metadata"),
         ({"labels": ""}, "form.labels"),
         ({"labels": "x" * 201}, "form.labels"),

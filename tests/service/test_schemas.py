@@ -40,6 +40,15 @@ def test_metadata_values_that_are_none(value):
         schemas.METADATA.validate_python({"x": value})
 
 
+def test_what_others_stored_is_told_whatever_its_length():
+    """Bounds are on what is put through the service, not on what an index holds."""
+    metadata = {f"c{n}": "x" * 16_385 for n in range(101)}
+    hit = schemas.Hit(rank=1, key="a", score=0.5, labels=[], metadata=metadata)
+    assert hit.metadata == metadata
+    with pytest.raises(ValidationError):
+        schemas.ItemVector(vector=[1.0], metadata=metadata)
+
+
 @pytest.mark.parametrize("value", [None, 0, -(2**63), 2**63 - 1, 1.5, "", "text"])
 def test_metadata_values(value):
     assert schemas.METADATA.validate_python({"x": value}) == {"x": value}

@@ -87,6 +87,7 @@ def test_a_delete_that_was_carried_out_at_the_first_try(served, monkeypatch, sle
         (b"", [1.0] * 3),
         (b"soon", [1.0] * 3),
         (b"3600", []),
+        (b"Fri, 31 Dec 9999 23:59:59 -2300", [1.0] * 3),
         (format_datetime(datetime.now(UTC) + timedelta(hours=1)).encode(), []),
         (format_datetime(datetime.now(UTC) - timedelta(hours=1)).encode(), [0.0] * 3),
     ],
@@ -141,6 +142,17 @@ def test_answers_of_something_else(answer, told):
     ):
         client.health()
     assert len(asked) == 1
+
+
+def test_a_problem_without_end_is_none():
+    body = b"[" * 200_000
+    head = b"HTTP/1.1 422 X\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n"
+    with (
+        answering(head % len(body), body) as (url, _),
+        Client(url) as client,
+        pytest.raises(ServiceError, match="does not say why"),
+    ):
+        client.health()
 
 
 def test_a_detail_cannot_colour_a_terminal():

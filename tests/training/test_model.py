@@ -4,6 +4,8 @@ import copy
 import dataclasses
 import json
 import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -330,7 +332,11 @@ class TestDisk:
         assert Model.load(copied).fingerprint == bare.fingerprint
 
     @pytest.mark.parametrize("failing", ["weights", "codebooks", "config"])
-    def test_one_that_is_cut_off_is_no_model(self, digits_model, copied, monkeypatch, failing):
+    def test_one_that_cannot_be_saved_leaves_the_other(
+        self, digits_model, copied, monkeypatch, failing
+    ):
+        before = {path.name: path.read_bytes() for path in copied.iterdir()}
+
         def fail(*_: object, **__: object) -> None:
             raise OSError("no space left on device")
 
@@ -343,8 +349,28 @@ class TestDisk:
         with pytest.raises(OSError, match="no space"):
             digits_model.save(copied)
         monkeypatch.undo()
-        with pytest.raises(FormatError, match=r"no trained model \(it has no model\.json\)"):
-            Model.load(copied)
+        assert {path.name: path.read_bytes() for path in copied.iterdir()} == before
+
+    def test_a_full_disk_leaves_the_model_that_was_there(self, copied):
+        """A limit on file size stands in for a full disk: the kernel refuses the same writes."""
+        before = {path.name: path.read_bytes() for path in copied.iterdir()}
+        script = (
+            "import resource, signal, sys\n"
+            "from spherequant import Model\n"
+            "model = Model.load(sys.argv[1])\n"
+            "model.summary['seconds'] = -1.0\n"
+            "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))\n"
+            "try:\n"
+            "    model.save(sys.argv[1])\n"
+            "except OSError as error:\n"
+            "    print(error)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(copied)], capture_output=True, text=True, check=True
+        )
+        assert "File too large" in done.stdout
+        assert {path.name: path.read_bytes() for path in copied.iterdir()} == before
 
 
 def edit_json(folder: Path, change: Callable[[dict], object]) -> None:
@@ -398,6 +424,9 @@ class TestDamage:
             lambda v: v["backbone"].update(name="no_such_network"),
             lambda v: v.update(dim=17),
             lambda v: v.update(inference_batch=63),
+            lambda v: v.update(inference_batch=0),
+            lambda v: v.update(inference_batch=10**9),
+            lambda v: v["backbone"]["arguments"].update(checkpoint_path="x.pth"),
             lambda v: v.update(multi_label=True),
             lambda v: v.update(fingerprint="0" * 64),
             lambda v: v.pop("fingerprint"),
@@ -413,7 +442,13 @@ class TestDamage:
         with pytest.raises(FormatError):
             Model.load(copied)
 
-    @pytest.mark.parametrize("text", ["", "[]", "{", "\x00"])
+    @pytest.mark.parametrize("batch", [0, -1, 4_097, True, "64"])
+    def test_a_batch_that_cannot_be_is_noticed_before_the_fingerprint(self, copied, batch):
+        edit_json(copied, lambda v: v.update(inference_batch=batch))
+        with pytest.raises(FormatError, match="batches of 1 to"):
+            Model.load(copied)
+
+    @pytest.mark.parametrize("text", ["", "[]", "{", "\x00", "[" * 100_000])
     def test_a_description_that_is_none(self, copied, text):
         (copied / "model.json").write_text(text)
         with pytest.raises(FormatError, match="damaged"):

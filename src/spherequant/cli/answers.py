@@ -222,6 +222,7 @@ def _read(path: Path, limits: Limits) -> bytes:
         if path.is_dir():
             raise InputError("a folder: a query is one image file")
         limits.check_bytes(path.stat().st_size)
-        return path.read_bytes()
+        with path.open("rb") as file:  # a pipe or a device has no size
+            return file.read(limits.max_bytes + 1)
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -46,7 +47,8 @@ class BackboneSpec:
             the module, float [B, 3, S, S] -> float [B, F], and F.
 
         Raises:
-            FormatError: the installed timm has no such architecture.
+            FormatError: the installed timm has no such architecture, or it is more than that: a
+                place to load something from.
         """
         if self.name == SMALL:
             from spherequant.embedding.small import Small
@@ -56,6 +58,7 @@ class BackboneSpec:
             return small, small.num_features
         import timm
 
+        self._refuse_loading()
         try:
             module = timm.create_model(self.name, pretrained=False, num_classes=0, **self.arguments)
         except (RuntimeError, TypeError) as error:
@@ -64,6 +67,22 @@ class BackboneSpec:
                 f"{timm.__version__}: {error}. Install the timm that the model was trained with."
             ) from error
         return module, feature_count(module)
+
+    def _refuse_loading(self) -> None:
+        """Refuse what would let timm read other files, which can run code, or ask a network.
+
+        A model may come from anyone; only the constructor of a known architecture is called.
+        """
+        import timm
+
+        own = inspect.signature(timm.create_model).parameters
+        loading = [name for name in self.arguments if name in own or name.startswith("pretrained")]
+        if loading or not self.name.isidentifier() or not timm.is_model(self.name):
+            what = f"with {loading[0]!r}" if loading else f"of timm {timm.__version__}"
+            raise FormatError(
+                f"the model's backbone {self.name!r} is no architecture {what}. Install the timm "
+                "that the model was trained with, and take models from whom you trust."
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for ``model.json``."""

@@ -47,10 +47,13 @@ _BROKEN_MEMBER = (
     UnicodeDecodeError,
     ValueError,
 )
+_ENDLESS = (RecursionError, OverflowError)  # of headers without end, and places beyond all files
+_BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile unpacks others without a bound
 _ENCRYPTED = 0x1
 _SUFFIX = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
 _TAR_END = bytes(tarfile.BLOCKSIZE)
 _UNPACK_BYTES = 1 << 20
+_LAST_TIME = 253_402_300_800.0  # the year 10,000
 _NO_TIME = (1980, 1, 1, 0, 0, 0)  # the first that a .zip can tell, of files without one
 
 
@@ -182,6 +185,8 @@ class TarSource(Source):
         """Read at a place; `os.pread` moves no shared position, so threads need no lock."""
         try:
             return os.pread(self._file.fileno(), size, offset)
+        except OverflowError:
+            raise InputError("truncated: the archive ends before this file") from None
         except (OSError, ValueError):
             raise InputError("the archive cannot be read, or was closed") from None
 
@@ -201,6 +206,8 @@ def _zip_entries(
             listing.skip(name, "a link inside an archive is not followed")
         elif info.flag_bits & _ENCRYPTED:
             listing.skip(name, "encrypted: unpack the archive with its password")
+        elif info.compress_type not in _BOUNDED:
+            listing.skip(name, "packed by a method that is not read; pack the archive again")
         else:
             yield Entry(name, info.file_size, _utc_seconds(info.date_time), info)
 
@@ -228,17 +235,17 @@ def _tar_entries(
 ) -> Iterator[Entry[tuple[int, int]]]:
     try:
         archive = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 - the file is closed by its owner
-    except (tarfile.TarError, *_BROKEN_MEMBER) as error:
+    except (tarfile.TarError, *_BROKEN_MEMBER, *_ENDLESS) as error:
         raise SourceError(f"{path} is not a readable .tar ({error}): copy it again") from None
     count = 0
     while True:
         try:
             info = archive.next()
-        except (tarfile.TarError, *_BROKEN_MEMBER):
+        except (tarfile.TarError, *_BROKEN_MEMBER, *_ENDLESS):
             info = None
         if info is None:
             # the reader ends in silence at a damaged or cut header, too
-            if os.pread(file.fileno(), tarfile.BLOCKSIZE, archive.offset) != _TAR_END:
+            if not _ends_at(file, archive.offset):
                 listing.complete = False
                 reason = f"damaged or cut off after {count} members"
                 listing.skips.append(Skip(printable(path.name), reason))
@@ -253,7 +260,17 @@ def _tar_entries(
         elif not info.isreg() or info.issparse():
             listing.skip(name, "not a regular file")
         else:
-            yield Entry(name, info.size, float(info.mtime), (info.offset_data, info.size))
+            mtime = float(info.mtime)
+            # A header may tell any number, and "inf".
+            known = mtime if 0 <= mtime < _LAST_TIME else 0.0
+            yield Entry(name, info.size, known, (info.offset_data, info.size))
+
+
+def _ends_at(file: IO[bytes], offset: int) -> bool:
+    try:
+        return os.pread(file.fileno(), tarfile.BLOCKSIZE, offset) == _TAR_END
+    except OverflowError:  # a header told a size beyond every file
+        return False
 
 
 def _open_tar(path: Path, listing: Listing[tuple[int, int]]) -> IO[bytes]:

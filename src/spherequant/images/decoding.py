@@ -37,6 +37,8 @@ _BYTES_PER_PIXEL = 8  # Pillow keeps RGB in 4 bytes, and a conversion holds the 
 
 _PILLOW_MODULES = r"(PIL|pillow_heif)\b"
 _ORIENTATION = 0x0112
+_TILE_WIDTH, _TILE_LENGTH = 0x0142, 0x0143
+_SLOWNESS = 16  # bounds of Python's decoders are lower by this: a second takes about 300,000 pixels
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -114,10 +116,27 @@ def decode(
         raise InputError("not an image: it starts like no known image format")
     _require(name)
     with PillowGuard(name), Image.open(io.BytesIO(data), formats=(name,)) as image:
-        limits.check_pixels(*image.size)
+        width, height = _unpacked_size(image)
+        limits.check_pixels(width, height, weight=_SLOWNESS if _is_slow(image) else 1)
         if reserve is not None:
-            reserve(len(data) + _BYTES_PER_PIXEL * image.width * image.height)
+            reserve(len(data) + _BYTES_PER_PIXEL * width * height)
         return upright_rgb(image)
+
+
+def _unpacked_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of what decoding holds at once: the picture, or a tile that is larger."""
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    tile = (tags.get(tag, 0) for tag in (_TILE_WIDTH, _TILE_LENGTH))
+    width, height = (
+        max(side, most) if isinstance(most, int) else side
+        for side, most in zip(image.size, tile, strict=True)
+    )
+    return width, height
+
+
+def _is_slow(image: Image.Image) -> bool:
+    """Whether Pillow decodes it in Python: QOI, PPM as text, BMP by run lengths."""
+    return any(tile[0] in Image.DECODERS for tile in getattr(image, "tile", ()))
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:

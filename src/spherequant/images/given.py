@@ -147,8 +147,9 @@ def _unpack(row: Any, number: int) -> tuple[str, Any, tuple[str, ...]]:
     if not isinstance(row, (tuple, list)) or len(row) != 3 or not isinstance(row[0], str):
         raise SourceError(f"image number {number} is no (key, image, labels); pass {_SHAPE}")
     key, image, labels = row
-    if not key:
-        raise SourceError(f"image number {number} has an empty key")
+    if not key or "\0" in key:
+        what = "a NUL character in its key" if key else "an empty key"
+        raise SourceError(f"image number {number} has {what}")
     if not is_unicode(key):
         raise SourceError(f"image number {number} has the key {key!r}, which is no valid Unicode")
     return nfc(key), image, () if labels is None else _tidy(labels, key)

@@ -76,17 +76,23 @@ class Limits:
                 f"--max-megabytes {-(-size // _MEGABYTE)}"
             )
 
-    def check_pixels(self, width: int, height: int) -> None:
+    def check_pixels(self, width: int, height: int, weight: int = 1) -> None:
         """Refuse a picture of ``width`` x ``height`` when it is above the bound, or has no area.
+
+        Args:
+            width: In pixels.
+            height: In pixels.
+            weight: How many pixels one counts as, of what takes long to decode.
 
         Raises:
             InputError: Names the option that lifts the bound.
         """
-        pixels = width * height
+        pixels = width * height * weight
         if pixels < 1:
             raise InputError(f"a picture of {width} x {height} pixels")
         if pixels > self.max_pixels:
+            slow = f", each counted {weight} times in this slow format" if weight > 1 else ""
             raise InputError(
-                f"{width} x {height} pixels, above the bound of {self.max_pixels:,}; "
+                f"{width} x {height} pixels{slow}, above the bound of {self.max_pixels:,}; "
                 f"raise it with --max-pixels {pixels}"
             )

@@ -178,6 +178,8 @@ def _key(path: str) -> str:
         if ".." in parts:
             raise InputError("a path with '..' that leads out of the source")
         path = "/".join(part for part in parts if part not in {"", "."})
+    if "\0" in path:
+        raise InputError("the file name holds a NUL character: rename it")
     if path.isascii():
         return path
     if not is_unicode(path):

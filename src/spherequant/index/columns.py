@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from spherequant.errors import ConfigError, InputError
 from spherequant.images.listing import is_unicode
+from spherequant.index.header import METADATA_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -43,7 +44,7 @@ OURS = (
     "original",
     "vector",
 )
-TYPES = {"int64": pa.int64(), "float64": pa.float64(), "string": pa.string()}
+TYPES = dict(zip(METADATA_TYPES, (pa.int64(), pa.float64(), pa.string()), strict=True))
 Value = int | float | str | None
 CHANGED = pa.field("changed", pa.timestamp("us", "UTC"), nullable=False)
 

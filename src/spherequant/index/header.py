@@ -17,6 +17,9 @@ SCHEMA = 1
 # Lance's own file format. Pinned: what a newer Lance writes still opens with an older one.
 LANCE_STORAGE = "2.1"
 
+METADATA_TYPES = ("int64", "float64", "string")
+ENCODERS = ("model", "codebooks")
+
 HEADER_FILE = "index.json"
 ITEMS_FOLDER = "items.lance"
 MODEL_FOLDER = "model"
@@ -86,7 +89,7 @@ def read_header(folder: Path) -> Header:
         data = path.read_bytes()
     try:
         values = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"{path} is damaged ({error}); restore it from a copy.") from error
     if not isinstance(values, dict) or not isinstance(values.get("schema"), int):
         raise FormatError(f"{path} is damaged (no schema version); restore it from a copy.")
@@ -123,6 +126,16 @@ def _checked(values: dict[str, Any], path: Path) -> Header:
                 f"{path} is damaged ({name} is missing or no {kind.__name__}); restore it from a "
                 "copy."
             )
+    for name, kind_of_column in values["metadata"].items():
+        if kind_of_column not in METADATA_TYPES:
+            raise FormatError(
+                f"{path} is damaged (the column {name!r} is {kind_of_column!r}); restore it from a "
+                "copy."
+            )
+    if values["encoder"] not in ENCODERS:
+        raise FormatError(
+            f"{path} is damaged (encoder {values['encoder']!r}); restore it from a copy."
+        )
     return Header(**{name: values[name] for name in kinds}, undecided=undecided)
 
 

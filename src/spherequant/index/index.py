@@ -39,6 +39,7 @@ from spherequant.index.footprint import Footprint, bytes_on_disk
 from spherequant.index.header import (
     CACHE_FILE,
     CODEBOOKS_FILE,
+    HEADER_FILE,
     ITEMS_FOLDER,
     LEASES_FOLDER,
     MODEL_FOLDER,
@@ -83,6 +84,12 @@ class Index:
                     "would mean something else. Restore the folder from a copy."
                 )
         self.codebooks: Codebooks = Codebooks.load(codebooks)
+        told = (self.header.n_codebooks, self.header.n_codewords, self.header.dim)
+        if told != self.codebooks.array.shape:
+            raise FormatError(
+                f"{folder / HEADER_FILE} is damaged (M, K, D are {self.codebooks.array.shape}, not "
+                f"{told}); restore it from a copy."
+            )
         self._given: Embedder | None = None
         if model is not None:
             self._check_model(model)

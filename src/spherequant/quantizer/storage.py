@@ -93,7 +93,7 @@ def _about(path: str | os.PathLike[str], metadata: Mapping[str, str] | None) -> 
     try:
         about = json.loads((metadata or {})[_ENTRY])
         kind, version = about["kind"], about["schema_version"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise FormatError(f"{path} was not written by spherequant") from error
     if kind != _KIND or not isinstance(version, int):
         raise FormatError(f"{path} does not hold codebooks but '{kind}'")

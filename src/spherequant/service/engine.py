@@ -83,6 +83,9 @@ class _Prepared:
     query: bool
 
 
+_SLOW_UPLOAD = 4  # times what a slowly decoded pixel counts elsewhere: others wait meanwhile
+
+
 @dataclass(frozen=True, slots=True)
 class _LookUp:
     key: str
@@ -98,12 +101,16 @@ class _UploadLimits(Limits):
 
     __slots__ = ()
 
-    def check_pixels(self, width: int, height: int) -> None:
-        if width * height > self.max_pixels:
+    def check_pixels(self, width: int, height: int, weight: int = 1) -> None:
+        if weight > 1:
+            weight *= _SLOW_UPLOAD
+        most = self.max_pixels // weight
+        if width * height > most:
+            such = "of such a format " if weight > 1 else ""
             raise TooManyPixelsError(
-                f"The image has {width} x {height} pixels; at most {self.max_pixels:,} are taken."
+                f"The image has {width} x {height} pixels; at most {most:,} {such}are taken."
             )
-        super().check_pixels(width, height)
+        super().check_pixels(width, height, weight)
 
 
 class Engine:

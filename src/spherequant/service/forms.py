@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+_MOST_HEADER_BYTES = 4_096  # of all headers of a part: what reads them takes the square of it
+
+
 @dataclass(slots=True)
 class Part:
     """One part of a form.
@@ -72,6 +75,7 @@ class FormReader:
         self._most = {True: max_file_bytes, False: max_text_bytes}
         self._header = [bytearray(), bytearray()]
         self._disposition = b""
+        self._header_bytes = 0
         self._ended = False
         boundary = parse_options_header(content_type)[1].get(b"boundary")
         try:
@@ -81,8 +85,8 @@ class FormReader:
                 boundary,
                 {
                     "on_part_begin": self._begin,
-                    "on_header_field": lambda data, a, b: self._header[0].extend(data[a:b]),
-                    "on_header_value": lambda data, a, b: self._header[1].extend(data[a:b]),
+                    "on_header_field": lambda data, a, b: self._extend_header(0, data[a:b]),
+                    "on_header_value": lambda data, a, b: self._extend_header(1, data[a:b]),
                     "on_header_end": self._end_header,
                     "on_headers_finished": self._begin_data,
                     "on_part_data": self._extend,
@@ -115,6 +119,13 @@ class FormReader:
 
     def _begin(self) -> None:
         self._disposition = b""
+        self._header_bytes = 0
+
+    def _extend_header(self, which: int, data: bytes) -> None:
+        self._header_bytes += len(data)
+        if self._header_bytes > _MOST_HEADER_BYTES:
+            raise _malformed()
+        self._header[which].extend(data)
 
     def _end_header(self) -> None:
         name, value = (bytes(part) for part in self._header)

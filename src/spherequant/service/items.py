@@ -299,7 +299,7 @@ def item_as_json(item: StoredItem) -> dict[str, Any]:
         "metadata": {name: as_json(value) for name, value in item.metadata.items()},
         "source": item.source,
         "size": item.size,
-        "mtime": item.mtime,
+        "mtime": as_json(item.mtime),
         "digest": item.digest,
         "phash": None if item.phash is None else f"{item.phash:016x}",
         "changed": item.changed.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),

@@ -25,10 +25,13 @@ from spherequant.service.settings import MOST_BATCH
 MAX_KEY = 2_048
 MAX_LABELS = 100
 MAX_LABEL = 200
+MAX_COLUMNS = 100
+MAX_TEXT = 16_384  # characters of a value: what is put comes back in every hit
 MAX_DIM = 4_096
 LARGEST_SCORE = 1_000_000.0
 
-MetadataValue = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)] | StrictFloat | StrictStr | None
+_Int64 = Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)]
+MetadataValue = _Int64 | StrictFloat | StrictStr | None
 Key = Annotated[
     str,
     Field(
@@ -41,11 +44,15 @@ Key = Annotated[
 Label = Annotated[str, Field(min_length=1, max_length=MAX_LABEL)]
 LabelList = Annotated[list[Label], Field(max_length=MAX_LABELS)]
 Metadata = dict[str, MetadataValue]
+_Text = Annotated[StrictStr, Field(max_length=MAX_TEXT)]
+GivenMetadata = Annotated[
+    dict[str, _Int64 | StrictFloat | _Text | None], Field(max_length=MAX_COLUMNS)
+]
 Vector = Annotated[list[FiniteFloat], Field(min_length=1, max_length=MAX_DIM)]
 
 LABELS: TypeAdapter[list[str]] = TypeAdapter(LabelList)
 METADATA: TypeAdapter[dict[str, MetadataValue]] = TypeAdapter(
-    Metadata, config=ConfigDict(allow_inf_nan=False)
+    GivenMetadata, config=ConfigDict(allow_inf_nan=False)
 )
 
 
@@ -129,7 +136,7 @@ class ItemChange(_Schema):
     }
 
     labels: LabelList | None = Field(None, description="All labels from now on.")
-    metadata: Metadata | None = Field(None, description="These columns; others stay.")
+    metadata: GivenMetadata | None = Field(None, description="These columns; others stay.")
 
     @model_validator(mode="after")
     def _some(self) -> Self:
@@ -149,7 +156,7 @@ class ItemVector(_Schema):
 
     vector: Vector
     labels: LabelList = []
-    metadata: Metadata = {}
+    metadata: GivenMetadata = {}
 
 
 class Stored(_Schema):
@@ -165,7 +172,7 @@ class BatchPut(_Schema):
     key: Key
     vector: Vector | None = Field(None, description="For an index without a network.")
     labels: LabelList = []
-    metadata: Metadata = {}
+    metadata: GivenMetadata = {}
 
 
 class Batch(_Schema):

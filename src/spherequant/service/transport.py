@@ -176,17 +176,17 @@ def _wait_of(response: httpx2.Response) -> float:
     if told.isdecimal():
         return float(told)
     try:
-        until = parsedate_to_datetime(told)
-    except ValueError:
+        until = parsedate_to_datetime(told).astimezone(UTC)
+    except (ValueError, OverflowError):
         return _WAIT
-    return max(0.0, (until.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+    return max(0.0, (until - datetime.now(UTC)).total_seconds())
 
 
 def _service_error(response: httpx2.Response) -> ServiceError:
     """The error that a problem document tells of."""
     try:
         document = json.loads(response.content)
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
         document = {}

@@ -44,7 +44,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]
         with safe_open(path, "pt") as file:
             facts = json.loads((file.metadata() or {})["facts"])
             return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118  # no mapping
-    except (OSError, KeyError, ValueError, SafetensorError) as error:
+    except (OSError, KeyError, ValueError, RecursionError, SafetensorError) as error:
         raise FormatError(
             f"the checkpoint {path} cannot be read ({error}). Start over with --overwrite."
         ) from error

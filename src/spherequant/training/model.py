@@ -45,12 +45,14 @@ if TYPE_CHECKING:
     from spherequant.images import Item
 
 SCHEMA = 1
-_DESCRIPTION, _WEIGHTS, _CODEBOOKS, _TRAINED = (
+_DESCRIPTION, _CONFIG, _WEIGHTS, _CODEBOOKS, _TRAINED = (
     "model.json",
+    "config.toml",
     "weights.safetensors",
     "codebooks.safetensors",
     "trained.safetensors",
 )
+_LARGEST_BATCH = 4_096
 _DAMAGED = "the model in {0} is damaged: {1}. Copy it again, or train it again."
 
 
@@ -263,14 +265,21 @@ class Model:
         """
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / _DESCRIPTION).unlink(missing_ok=True)
         state = self.network.state_dict()
         weights = {name: value.cpu().contiguous() for name, value in state.items()}
-        save_tensors(weights, folder / _WEIGHTS)
-        self.encoder.save(folder / _CODEBOOKS)
-        save_arrays({"hashes": self.trained_hashes.view(np.int64)}, folder / _TRAINED)
-        (folder / "config.toml").write_text(self.config.to_toml(), encoding="utf-8")
-        self.save_summary(folder)
+        # All are written before one takes its place; the first named comes last.
+        with (
+            replacing(folder / _DESCRIPTION) as described,
+            replacing(folder / _CONFIG) as config,
+            replacing(folder / _TRAINED) as trained,
+            replacing(folder / _CODEBOOKS) as codebooks,
+            replacing(folder / _WEIGHTS) as kept,
+        ):
+            save_tensors(weights, kept)
+            self.encoder.save(codebooks)
+            save_arrays({"hashes": self.trained_hashes.view(np.int64)}, trained)
+            config.write_text(self.config.to_toml(), encoding="utf-8")
+            described.write_text(self._description_text(), encoding="utf-8")
 
     def save_summary(self, directory: str | os.PathLike[str]) -> None:
         """Write ``model.json`` alone, whole or not at all, beside files that are there already.
@@ -278,9 +287,11 @@ class Model:
         Args:
             directory: where this model was saved; only ``summary`` has changed since.
         """
-        text = json.dumps(self._description(), indent=2) + "\n"
         with replacing(Path(directory) / _DESCRIPTION) as draft:
-            draft.write_text(text, encoding="utf-8")
+            draft.write_text(self._description_text(), encoding="utf-8")
+
+    def _description_text(self) -> str:
+        return json.dumps(self._description(), indent=2) + "\n"
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> Model:
@@ -293,7 +304,7 @@ class Model:
         values = read_description(folder)
         try:
             spec = BackboneSpec.from_dict(values["backbone"])
-            config = TrainConfig.load(folder / "config.toml")
+            config = TrainConfig.load(folder / _CONFIG)
             network = EmbeddingNetwork(
                 *spec.build(), int(values["dim"]), normalised=config.normalised
             )
@@ -308,7 +319,7 @@ class Model:
                 backbone=spec,
                 preprocessing=Preprocessing.from_dict(values["preprocessing"]),
                 encoder=Encoder.load(folder / _CODEBOOKS),
-                inference_batch=int(values["inference_batch"]),
+                inference_batch=_batch(values["inference_batch"]),
                 multi_label=bool(values["multi_label"]),
                 trained_hashes=hashes,
                 summary=dict(values["training"]),
@@ -375,7 +386,7 @@ def read_description(folder: Path) -> dict[str, Any]:
             f"{folder} holds no trained model (it has no model.json). Train one with: "
             f"spherequant train SOURCE --out {folder}"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FormatError(_DAMAGED.format(folder, error)) from error
     if not isinstance(values, dict) or not isinstance(schema := values.get("schema"), int):
         raise FormatError(_DAMAGED.format(folder, "model.json names no schema"))
@@ -390,6 +401,12 @@ def read_description(folder: Path) -> dict[str, Any]:
 def item_hashes(items: Sequence[Item]) -> np.ndarray:
     """Return a hash of each image's key and size in bytes: uint64 [N]."""
     return key_hashes(f"{item.key}\0{item.size}" for item in items)
+
+
+def _batch(value: object) -> int:
+    if type(value) is not int or not 1 <= value <= _LARGEST_BATCH:
+        raise ValueError(f"images are embedded in batches of 1 to {_LARGEST_BATCH}, not {value}")
+    return value
 
 
 def _digest(hashes_N: np.ndarray) -> str:
