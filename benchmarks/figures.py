@@ -419,9 +419,10 @@ def _frozen_lengths(folder: Path) -> Lengths:
                 for method, value in zip(table["columns"][1:], values, strict=True):
                     methods.setdefault(method, {}).setdefault(int(bits), []).append(value)
     return Lengths(
-        "codes of one frozen network",
-        f"`cifar10-full`, 10,000 queries, seeds: {', '.join(seeds)}, learned on the network that "
-        "was trained at 32 bits, from the tables of cifar10_full.py",
+        "codes of frozen networks",
+        f"`cifar10-full`, 10,000 queries, seeds: {', '.join(seeds)}, from the tables of "
+        "cifar10_full.py, which name the epochs; DSQ's codes are of the network that was trained "
+        "at 32 bits, FAISS's of the one that was trained with the softmax alone",
         methods,
     )
 

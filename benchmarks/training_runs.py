@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from embeddings import RUNS
+from embeddings import RUNS, label_matrix
 from requantize import requantize
 from spherequant import Codebooks, Model, TrainConfig, train
 from spherequant.evaluation import CodeRanker, FloatRanker, Ranked, rank_baselines, rank_queries
+from spherequant.quantizer import Encoder
 from spherequant.training.centres import centres_of
 from spherequant.training.recipe import choose_backbone, resolve
+from spherequant.training.sharpness import MOST_SEARCHED, LabelledVectors, choose_sharpness
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from embeddings import Embedded
     from spherequant.evaluation.embeddings import Collection
     from spherequant.training import TrainEvent
@@ -86,6 +90,9 @@ def control_rows(figures: dict[str, Any]) -> list[list[Any]]:
         ["float embeddings", figures["float_map"]],
         ["class-id", figures["class_id_map"]],
         ["class centre", figures["class_centre_map"]],
+        ["expected centre, not compressed", figures["expected_centre_map"]],
+        ["DSQ, by cosine", figures["cosine_map"]],
+        ["DSQ, by Euclidean distance", figures["euclidean_map"]],
     ]
 
 
@@ -104,6 +111,13 @@ def rank_codes(model: Model, collection: Collection) -> Ranked:
     return rank_with(model.codebooks, codes_NM, collection)
 
 
+def rank_by_scores(model: Model, collection: Collection) -> Mapping[str, Ranked]:
+    """Rank the database's codes by each score: ``codes``, ``cosine`` and the third."""
+    codes_NM = model.encode_vectors(collection.database)
+    ranker = CodeRanker(model.codebooks, codes_NM, collection.queries, normalised=model.normalised)
+    return rank_queries(ranker, collection.relevance, at=None, ranks=NO_RANKS)
+
+
 def rank_with(codebooks: Codebooks, codes_NM: np.ndarray, collection: Collection) -> Ranked:
     """Rank given codes for every query."""
     ranker = CodeRanker(codebooks, codes_NM, collection.queries, every_measure=False)
@@ -114,6 +128,35 @@ def rank_floats(collection: Collection) -> Ranked:
     """Rank the embeddings themselves."""
     ranker = FloatRanker(collection.database, collection.queries)
     return rank_queries(ranker, collection.relevance, at=None, ranks=NO_RANKS)["float"]
+
+
+def expected_centres(model: Model, collection: Collection) -> Collection:
+    """Return the collection with what the classifier alone says of each database image."""
+    target = model.encoder.target
+    if target is None:
+        raise SystemExit("a model without labels expects no centre")
+    return dataclasses.replace(collection, database=target.centre(collection.database))
+
+
+def toward_class(model: Model, data: Embedded, levelling: float = 0.0) -> Model:
+    """Return the model with what DSQ encodes as its target, whatever its own objective encodes.
+
+    The sharpness is chosen as a training does, by validation images.
+    """
+    target = model.encoder.target
+    if target is None:
+        raise SystemExit("a model without labels expects no centre")
+    sample = np.random.default_rng(0).permutation(len(data.labels_TC))[:MOST_SEARCHED]
+    validation = data.split.validation
+    pulled = dataclasses.replace(target, pull=TrainConfig().pull, levelling=levelling)
+    sharpness = choose_sharpness(
+        pulled,
+        LabelledVectors(data.collection.training[sample], data.labels_TC[sample]),
+        LabelledVectors(data.vectors_ND[validation], label_matrix(data.items, validation, model)),
+        normalised=model.normalised,
+    )
+    encoder = Encoder(model.codebooks, dataclasses.replace(pulled, sharpness=sharpness))
+    return dataclasses.replace(model, encoder=encoder)
 
 
 def rank_faiss(collection: Collection, bits: int) -> dict[str, Ranked]:

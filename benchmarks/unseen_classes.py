@@ -24,6 +24,9 @@ MEASURES = (
     ("float embeddings", "float_map"),
     ("class-id", "class_id_map"),
     ("class centre", "class_centre_map"),
+    ("expected centre, not compressed", "expected_centre_map"),
+    ("DSQ, by cosine", "cosine_map"),
+    ("DSQ, by Euclidean distance", "euclidean_map"),
 )
 
 

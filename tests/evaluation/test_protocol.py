@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from spherequant.errors import (
     ConfigError,
@@ -31,6 +32,7 @@ KEYS = {
     "float_map",
     "class_id_map",
     "class_centre_map",
+    "expected_centre_map",
     "precision_at",
     "distinct_codes",
     "ties",
@@ -93,6 +95,10 @@ def test_holdout_equals_a_direct_computation(make_model, make_pictures):
     centres = target.centres_CD[target.predict(database).argmax(1)]
     assert report["class_centre_map"] == pytest.approx(
         np.mean(average_precision(np.round(queries @ centres.T, 5), relevant)), abs=1e-6
+    )
+    expected = softmax(target.sharpness * target.logits(database), axis=1) @ target.centres_CD
+    assert report["expected_centre_map"] == pytest.approx(
+        np.mean(average_precision(queries @ expected.T, relevant)), abs=1e-3
     )
     classes = np.array(model.classes)[target.predict(queries).argmax(1)]
     right = [name in source.items[q].labels for name, q in zip(classes, split.queries, strict=True)]
@@ -197,6 +203,7 @@ def test_without_a_classifier_its_controls_are_null(make_model, make_pictures):
     figures = evaluate(make_model(classes=()), make_pictures()).to_dict()
     assert figures["class_id_map"] is None
     assert figures["class_centre_map"] is None
+    assert figures["expected_centre_map"] is None
     assert figures["accuracy"] is None
     assert figures["predicted_classes_used"] is False
 
@@ -307,6 +314,7 @@ def test_progress_tells_each_stage(make_model, make_pictures):
         ("ranking codes", 10),
         ("ranking float embeddings", 10),
         ("ranking predicted classes", 10),
+        ("ranking expected centres", 10),
     ]
 
 

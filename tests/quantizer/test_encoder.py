@@ -241,6 +241,7 @@ def test_it_keeps_at_least_one_codebook_and_adds_none(n):
         class_target(4, 2.5),
         class_target(4, 0.5, multi_label=True),
         dataclasses.replace(class_target(4), levelling=0.7),
+        dataclasses.replace(class_target(4, 0.5, multi_label=True), reach=2.0),
     ],
 )
 def test_save_and_load(target, tmp_path):

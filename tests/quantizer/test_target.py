@@ -93,6 +93,16 @@ def test_multi_label_takes_what_is_above_half_of_the_best():
     np.testing.assert_array_equal(predicted, [[True, True, False], [False, True, False]])
 
 
+def test_multi_label_takes_what_is_within_its_reach():
+    target = dataclasses.replace(three_classes(multi_label=True), reach=1.5)
+    predicted = target.predict(np.array([[1, -0.4, -0.6], [1, 1, 1]], np.float32))
+    np.testing.assert_array_equal(predicted, [[True, True, False], [True, True, True]])
+    with pytest.raises(InputError, match="reach"):
+        dataclasses.replace(target, reach=-1.0)
+    codes = [dataclasses.replace(target, reach=reach).target(EYE) for reach in (0.0, 9.0)]
+    np.testing.assert_array_equal(*codes)
+
+
 def test_several_sure_labels_have_the_centre_of_given_ones():
     centres = normalise_rows([[1, 0.2, 0], [0, 1, 0.1], [0.3, 0, 1]])
     target = ClassTarget(EYE * 50, np.zeros(3), centres, 1.0, multi_label=True)

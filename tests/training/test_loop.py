@@ -426,8 +426,8 @@ class TestSharpness:
         """What the choice is asked with; it falls on .35."""
         calls = []
 
-        def choose(target, trained, held_out, *, euclidean):
-            calls.append((target, trained, held_out, euclidean))
+        def choose(target, trained, held_out, *, normalised):
+            calls.append((target, trained, held_out, normalised))
             return 0.35
 
         monkeypatch.setattr(loop, "choose_sharpness", choose)
@@ -438,9 +438,9 @@ class TestSharpness:
         held_out = training_images(50)
         trainer = make(config, held_out=held_out)
         encoder = trainer.run()
-        ((target, trained, judged, euclidean),) = asked
+        ((target, trained, judged, normalised),) = asked
         assert (target.sharpness, encoder.target.sharpness) == (SHARPNESS, 0.35)
-        assert euclidean == (config is NO_NORM)
+        assert normalised == (config is not NO_NORM)
         z_ND, own_ND = (
             embed_batches(
                 folded(trainer.learner.eval().network, PRE.size),
@@ -468,6 +468,26 @@ class TestSharpness:
         ((target, _, judged, _),) = asked
         assert target.multi_label
         np.testing.assert_array_equal(judged.labels_NC, held_out.labels)
+
+    @pytest.mark.parametrize("follows", [True, False])
+    def test_so_is_the_reach_of_several_labels(self, monkeypatch, follows):
+        asked = []
+
+        def choose(target, held_out):
+            asked.append((target, held_out))
+            return 1.25
+
+        monkeypatch.setattr(loop, "choose_reach", choose)
+        held_out = training_images(50, several=True)
+        config = dataclasses.replace(CONFIG, epochs=1, encode_toward_class=follows)
+        trainer = make(config, training_images(several=True), held_out=held_out)
+        assert trainer.run().target.reach == 1.25
+        ((target, judged),) = asked
+        assert target.multi_label
+        np.testing.assert_array_equal(judged.labels_NC, held_out.labels)
+        asked.clear()
+        make(config, held_out=training_images(50)).run()
+        assert not asked
 
     @pytest.mark.parametrize(
         ("config", "held_out"),

@@ -100,7 +100,7 @@ class TestSupervised:
     def test_validation_images_choose_the_sharpness(self, few, monkeypatch):
         asked = []
 
-        def choose(target, trained, held_out, *, euclidean):
+        def choose(target, trained, held_out, *, normalised):
             asked.append(held_out)
             return 0.35
 
@@ -120,7 +120,7 @@ class TestSupervised:
     def test_validation_images_of_several_labels_ask_with_the_trained_ones(self, few, monkeypatch):
         asked = []
 
-        def choose(target, trained, held_out, *, euclidean):
+        def choose(target, trained, held_out, *, normalised):
             asked.append((target, held_out))
             return 2.0
 

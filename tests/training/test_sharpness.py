@@ -8,13 +8,15 @@ import pytest
 
 from spherequant.evaluation.metrics import average_precision
 from spherequant.quantizer import ClassTarget, normalise_rows
-from spherequant.quantizer.target import SHARPNESS
+from spherequant.quantizer.target import REACH, SHARPNESS
 from spherequant.training import sharpness
 from spherequant.training.sharpness import (
     LEAST_ASKING,
+    REACHES,
     SHARPNESSES,
     LabelledVectors,
     _average_precision,
+    choose_reach,
     choose_sharpness,
 )
 
@@ -107,3 +109,41 @@ def test_a_gain_within_chance_chooses_nothing(monkeypatch):
 
     assert chosen(1.9 * error) == SHARPNESS
     assert chosen(2.1 * error) == SHARPNESSES[0]
+
+
+class TestReach:
+    """Images of one or two labels, whose logits lie up to `spread` below the best."""
+
+    SPREAD = 3.0
+
+    def held_out(self, count: int) -> LabelledVectors:
+        rng = np.random.default_rng(5)
+        labels_NC = np.zeros((count, C), bool)
+        z_ND = np.zeros((count, D), np.float32)
+        for n in range(count):
+            first, second = rng.permutation(C)[:2]
+            labels_NC[n, first] = True
+            z_ND[n, first] = 1.0
+            if n % 2:
+                labels_NC[n, second] = True
+                z_ND[n, second] = 1 - self.SPREAD / 12 * rng.uniform(0.5, 1)
+        return LabelledVectors(z_ND, labels_NC)
+
+    def target(self) -> ClassTarget:
+        return dataclasses.replace(target(12.0), multi_label=True)
+
+    def test_it_predicts_held_out_labels_best(self):
+        held_out = self.held_out(200)
+        reach = choose_reach(self.target(), held_out)
+        assert self.SPREAD <= reach <= 2 * self.SPREAD
+        chosen = dataclasses.replace(self.target(), reach=reach).predict(held_out.z_ND)
+        np.testing.assert_array_equal(chosen, held_out.labels_NC)
+        assert (self.target().predict(held_out.z_ND).sum(axis=1) == 1).all()
+
+    def test_few_images_and_nothing_to_gain_choose_nothing(self):
+        assert choose_reach(self.target(), self.held_out(LEAST_ASKING - 1)) == REACH
+        one = LabelledVectors(TRAINED.z_ND, TRAINED.labels_NC)
+        assert choose_reach(self.target(), one) == REACH
+
+    def test_the_default_is_among_the_choices(self):
+        assert REACH in REACHES

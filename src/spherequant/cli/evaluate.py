@@ -31,6 +31,7 @@ _RANKINGS = (
     ("float embeddings", "float_map"),
     ("class-id", "class_id_map"),
     ("class centre", "class_centre_map"),
+    ("expected centre", "expected_centre_map"),
 )
 _SEEDS = (("training", "seed"), ("split", "split_seed"), ("evaluation", "evaluation_seed"))
 

@@ -84,7 +84,7 @@ class Embeddings:
 
     def take(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """A copy of some rows; float32 [len(rows), D], a memory map when large."""
-        taken = _allocate(len(rows), self.vectors.shape[1])
+        taken = allocate(len(rows), self.vectors.shape[1])
         for start in range(0, len(rows), _COPY_ROWS):
             block = slice(start, start + _COPY_ROWS)
             taken[block] = self.vectors[rows[block]]
@@ -182,7 +182,7 @@ def embed_source(
     """
     items = [source.items[position] for position in positions]
     position_of = {item.key: position for item, position in zip(items, positions, strict=True)}
-    vectors_ND = _allocate(len(items), model.encoder.codebooks.dim)
+    vectors_ND = allocate(len(items), model.encoder.codebooks.dim)
     kept: list[np.int64] = []
     skips: list[Skip] = []
     waiting: list[NDArray[np.uint8]] = []
@@ -208,7 +208,8 @@ def embed_source(
     return Embeddings(np.array(kept, dtype=np.int64), vectors_ND[: len(kept)], tuple(skips))
 
 
-def _allocate(count: int, dim: int) -> NDArray[np.float32]:
+def allocate(count: int, dim: int) -> NDArray[np.float32]:
+    """Return an array of rows not set yet: in memory, or on the disk where it is large."""
     if count * dim * 4 <= MEMORY_BYTES:
         return np.empty((count, dim), dtype=np.float32)
     vectors_ND, file = scratch_array((count, dim), np.float32, "the images' embeddings")

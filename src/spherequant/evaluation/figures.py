@@ -37,6 +37,8 @@ class Figures:
         class_id_map: of predicted labels against predicted labels; None without a classifier.
         class_centre_map: of float queries against the centre of an item's predicted labels; None
             without a classifier.
+        expected_centre_map: of float queries against the centre expected under an item's predicted
+            probabilities, not compressed; None without a classifier.
         accuracy: share of queries whose best predicted label is right; None without a classifier,
             and for queries of classes that were not trained.
         precision_at: expected share of relevant items among the first N results by codes.
@@ -56,6 +58,7 @@ class Figures:
     float_map: float
     class_id_map: float | None
     class_centre_map: float | None
+    expected_centre_map: float | None
     accuracy: float | None
     precision_at: Mapping[int, float]
     ties: float
@@ -80,8 +83,8 @@ def mean_figures(
     Args:
         rankings: what was measured, by name: ``codes``, ``cosine``, ``euclidean`` or
             ``inner_product`` (the one that ``codes`` is not), ``float``, ``hamming`` where codes
-            are signs, ``class_id`` and ``class_centre`` where there is a classifier, and any
-            baselines.
+            are signs, ``class_id``, ``class_centre`` and ``expected_centre`` where there is a
+            classifier, and any baselines.
         ranks: int64 [P], the ranks of their hits.
         chosen: bool [Q], at least one of them true.
         right: bool [Q], whether the best predicted label is right; None leaves accuracy out.
@@ -110,6 +113,7 @@ def mean_figures(
         float_map=float(rankings["float"].ap[chosen].mean()),
         class_id_map=mean_ap("class_id"),
         class_centre_map=mean_ap("class_centre"),
+        expected_centre_map=mean_ap("expected_centre"),
         accuracy=None if right is None else float(right[chosen].mean()),
         precision_at=precision_at,
         ties=float(codes.tied[chosen].mean()),

@@ -54,6 +54,14 @@ _MEANINGS: Mapping[str, tuple[str, str]] = {
             "beat on classes that were trained, worthless on others."
         ),
     ),
+    "expected_centre": (
+        "Expected centre",
+        (
+            "Control: an item is the mean of the class centres, weighted by how probable the "
+            "classifier takes each class to be, and not compressed. What a code can gain from the "
+            "classifier alone."
+        ),
+    ),
     "pq": ("FAISS product quantizer", "The same bits, learned without labels on these embeddings."),
     "rq": (
         "FAISS residual quantizer",

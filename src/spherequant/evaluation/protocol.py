@@ -18,7 +18,7 @@ from spherequant.evaluation.baselines import (
     check_baseline,
     rank_baselines,
 )
-from spherequant.evaluation.embeddings import embed_split
+from spherequant.evaluation.embeddings import allocate, embed_split
 from spherequant.evaluation.examples import choose_examples, collect_examples
 from spherequant.evaluation.figures import PRECISION_RANKS, QueryFigures, mean_figures
 from spherequant.evaluation.metrics import curve_ranks
@@ -204,12 +204,13 @@ class _Rankers:
     float: FloatRanker
     hamming: HammingRanker | None
     classes: ClassRanker | None
+    expected: FloatRanker | None
 
     @classmethod
     def of(cls, model: RetrievalModel, collection: Collection) -> _Rankers:
         encoder, normalised = model.encoder, model.normalised
         codes_NM = encoder.encode(collection.database)
-        hamming = classes = None
+        hamming = classes = expected = None
         if encoder.codebooks == sign_codebooks(model.bits, unit=True):
             hamming = HammingRanker(codes_NM, encoder.encode(collection.queries))
         if encoder.target is not None:
@@ -220,11 +221,18 @@ class _Rankers:
                 collection.queries,
                 normalised=normalised,
             )
+            expected = FloatRanker(
+                _expected_centres(encoder.target, collection.database),
+                collection.queries,
+                normalised=normalised,
+                name="expected_centre",
+            )
         return cls(
             CodeRanker(encoder.codebooks, codes_NM, collection.queries, normalised=normalised),
             FloatRanker(collection.database, collection.queries, normalised=normalised),
             hamming,
             classes,
+            expected,
         )
 
 
@@ -274,6 +282,8 @@ def _rank(rankers: _Rankers, collection: Collection, settings: _Settings) -> dic
         stages.append(("ranking codes by Hamming distance", rankers.hamming))
     if rankers.classes is not None:
         stages.append(("ranking predicted classes", rankers.classes))
+    if rankers.expected is not None:
+        stages.append(("ranking expected centres", rankers.expected))
     rankings: dict[str, Ranked] = {}
     for stage, ranker in stages:
         rankings |= rank_queries(
@@ -325,6 +335,15 @@ def _predict(target: ClassTarget, z_ND: NDArray[np.float32]) -> PredictedSets:
         for start in range(0, len(z_ND), PREDICTION_ROWS)
     )
     return PredictedSets.gather(blocks, target.n_classes)
+
+
+def _expected_centres(target: ClassTarget, z_ND: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the classifier alone says of each item: float32 [N, D], perhaps a memory map."""
+    centres_ND = allocate(*z_ND.shape)
+    for start in range(0, len(z_ND), PREDICTION_ROWS):
+        rows = slice(start, start + PREDICTION_ROWS)
+        centres_ND[rows] = target.centre(z_ND[rows])
+    return centres_ND
 
 
 def _right(model: RetrievalModel, collection: Collection) -> NDArray[np.bool_] | None:

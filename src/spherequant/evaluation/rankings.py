@@ -186,9 +186,8 @@ class FloatRanker:
         database_ND: float32 [N, D], unit rows where they are normalised; may be a memory map.
         queries_QD: float32 [Q, D], likewise.
         normalised: embeddings have length one; otherwise by Euclidean distance.
+        name: of the ranking.
     """
-
-    names: tuple[str, ...] = ("float",)
 
     def __init__(
         self,
@@ -196,7 +195,9 @@ class FloatRanker:
         queries_QD: NDArray[np.float32],
         *,
         normalised: bool = True,
+        name: str = "float",
     ) -> None:
+        self.names: tuple[str, ...] = (name,)
         self._database_ND = database_ND
         self._queries_QD = queries_QD
         self._normalised = normalised

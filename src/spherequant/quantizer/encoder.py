@@ -13,7 +13,7 @@ from spherequant.quantizer.codebooks import (
     DEFAULT_ICM_STARTS,
     Codebooks,
 )
-from spherequant.quantizer.target import ClassTarget
+from spherequant.quantizer.target import REACH, ClassTarget
 from spherequant.quantizer.vectors import ByteArray, as_rows, thread_count
 
 if TYPE_CHECKING:
@@ -158,6 +158,7 @@ class Encoder:
             about["pull"] = float(self._target.pull)
             about["sharpness"] = float(self._target.sharpness)
             about["levelling"] = float(self._target.levelling)
+            about["reach"] = float(self._target.reach)
             about["multi_label"] = bool(self._target.multi_label)
             if self._target.multi_label:
                 about["centre"] = "expected"
@@ -188,6 +189,7 @@ class Encoder:
                     multi_label=bool(about["multi_label"]),
                     sharpness=float(about["sharpness"]),
                     levelling=float(about.get("levelling", 0.0)),
+                    reach=float(about.get("reach", REACH)),
                 )
             return cls(
                 codebooks,

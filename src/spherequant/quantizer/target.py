@@ -17,8 +17,9 @@ from spherequant.quantizer.vectors import (
     read_only,
 )
 
-# A label is predicted when its probability exceeds half of the best label's.
-_LOG_HALF = np.float32(math.log(0.5))
+# A label is predicted when its probability exceeds half of the best label's. A training finds a
+# better value by images that it holds back.
+REACH = math.log(2)
 # Probabilities as they are; a training finds a better value by images that it holds back.
 SHARPNESS = 1.0
 # Probabilities are taken in float64 and rounded to this step: the last bit of a processor's own
@@ -53,10 +54,12 @@ class ClassTarget:
         multi_label: Whether an item may have several labels.
         sharpness: What logits are multiplied with before the softmax of the expected centre.
         levelling: 0 leaves a target its length, 1 puts every one on the unit sphere.
+        reach: How far below the best logit a label of several is still predicted; no code depends
+            on it.
 
     Raises:
         InputError: shapes that do not agree, C = 0, values that are not finite, a centre of zero, a
-            negative pull, a levelling outside 0 to 1.
+            negative pull, a levelling outside 0 to 1, a reach below zero.
     """
 
     weight_CD: FloatArray
@@ -66,6 +69,7 @@ class ClassTarget:
     multi_label: bool
     sharpness: float = SHARPNESS
     levelling: float = 0.0
+    reach: float = REACH
 
     def __post_init__(self) -> None:
         if len(self.weight_CD) == 0:
@@ -82,6 +86,8 @@ class ClassTarget:
             raise InputError(f"sharpness must be a number above 0, not {self.sharpness}")
         if not 0 <= self.pull < math.inf:
             raise InputError(f"pull must be a number of at least 0, not {self.pull}")
+        if not 0 <= self.reach < math.inf:
+            raise InputError(f"reach must be a number of at least 0, not {self.reach}")
         if not 0 <= self.levelling <= 1:
             raise InputError(f"levelling must lie in [0, 1], not {self.levelling}")
         if not centres.any(axis=1).all():
@@ -115,10 +121,9 @@ class ClassTarget:
         """Predicted labels from the logits.
 
         Single label: the class of the largest logit, the lowest of equal ones. Multi-label: the
-        best one, and every label whose logit lies less than log 2 below it, that is, whose
-        probability is above half of the best one's. (Of the best one's and not of 1: softmax
-        spreads its mass over an image's labels, so the probability of each of three labels is
-        near a third.)
+        best one, and every label whose logit lies less than ``reach`` below it; with log 2, whose
+        probability is above half of the best one's. (Below the best one's and not below 1: softmax
+        spreads its mass over an image's labels.)
 
         Args:
             z_ND: float32 [N, D].
@@ -129,7 +134,8 @@ class ClassTarget:
         logits_NC = self.logits(z_ND)
         best_N = logits_NC.argmax(axis=1)
         if self.multi_label:
-            predicted_NC: BoolArray = logits_NC - logits_NC.max(axis=1, keepdims=True) > _LOG_HALF
+            below_NC = logits_NC.max(axis=1, keepdims=True) - logits_NC
+            predicted_NC: BoolArray = below_NC < np.float32(self.reach)
         else:
             predicted_NC = np.zeros(logits_NC.shape, dtype=np.bool_)
         predicted_NC[np.arange(len(best_N)), best_N] = True
@@ -205,6 +211,7 @@ class ClassTarget:
             self.pull == other.pull
             and self.sharpness == other.sharpness
             and self.levelling == other.levelling
+            and self.reach == other.reach
             and self.multi_label == other.multi_label
             and np.array_equal(self.weight_CD, other.weight_CD)
             and np.array_equal(self.bias_C, other.bias_C)

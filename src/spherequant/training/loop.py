@@ -20,14 +20,19 @@ from spherequant.errors import FormatError, SpherequantError
 from spherequant.quantizer import ClassTarget, Encoder
 from spherequant.quantizer.learning import DEFAULT_ITERATIONS, learn_codebooks
 from spherequant.quantizer.signs import sign_codebooks
-from spherequant.quantizer.target import SHARPNESS
+from spherequant.quantizer.target import REACH, SHARPNESS
 from spherequant.training import augment, checkpoint, losses
 from spherequant.training.binary_terms import BinaryTerms
 from spherequant.training.centres import CentreSums, centres_of
 from spherequant.training.config import N_CODEWORDS
 from spherequant.training.learner import Learner, make_average, make_optimizer, rate_factor
 from spherequant.training.randomness import key_hashes, seed_for, shuffled, uniform
-from spherequant.training.sharpness import MOST_SEARCHED, LabelledVectors, choose_sharpness
+from spherequant.training.sharpness import (
+    MOST_SEARCHED,
+    LabelledVectors,
+    choose_reach,
+    choose_sharpness,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,7 +114,7 @@ class Trainer:
         checkpoint_path: Path | None = None,
         held_out: TrainingImages | None = None,
     ) -> None:
-        self.held_out, self.sharpness = held_out, SHARPNESS
+        self.held_out, self.sharpness, self.reach = held_out, SHARPNESS, REACH
         self.config, self.images, self.preprocessing = config, images, preprocessing
         self.fabric, self.report, self.checkpoint_path = fabric, report, checkpoint_path
         self.learner = learner.to(fabric.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack the pair
@@ -263,9 +268,10 @@ class Trainer:
         if self.config.binary:
             self.centres = centres.to(self.fabric.device)
             return sign_codebooks(self.config.bits, unit=True)
+        if last:
+            self._ask_held_out(self._class_target(centres), z_ND)
         if last and self.config.encode_toward_class:
             # What the encoder will encode: no given label, and shorter where the network is unsure.
-            self.sharpness = self._choose_sharpness(self._class_target(centres), z_ND)
             u_ND = self._class_target(centres).target(z_ND)
         else:
             u_ND = self._target(z_ND, centres)
@@ -309,18 +315,21 @@ class Trainer:
             )
         return z_ND
 
-    def _choose_sharpness(self, target: ClassTarget, z_ND: np.ndarray) -> float:
-        if self.held_out is None:
-            return self.sharpness
-        sample = shuffled(self._hashes, self.config.seed)[:MOST_SEARCHED]
-        return choose_sharpness(
-            target,
-            LabelledVectors(z_ND[sample], self.images.labels[sample]),
-            LabelledVectors(
-                self._embed_clean(self.held_out.pixels, last=True), self.held_out.labels
-            ),
-            normalised=self.config.normalised,
+    def _ask_held_out(self, target: ClassTarget, z_ND: np.ndarray) -> None:
+        """Find what is not learned: how sure predictions are, and how many labels they have."""
+        if self.held_out is None or not (self.config.encode_toward_class or target.multi_label):
+            return
+        held_out = LabelledVectors(
+            self._embed_clean(self.held_out.pixels, last=True), self.held_out.labels
         )
+        if self.config.encode_toward_class:
+            sample = shuffled(self._hashes, self.config.seed)[:MOST_SEARCHED]
+            trained = LabelledVectors(z_ND[sample], self.images.labels[sample])
+            self.sharpness = choose_sharpness(
+                target, trained, held_out, normalised=self.config.normalised
+            )
+        if target.multi_label:
+            self.reach = choose_reach(target, held_out)
 
     def _class_target(self, centres: torch.Tensor) -> ClassTarget:
         return ClassTarget(
@@ -331,6 +340,7 @@ class Trainer:
             multi_label=bool((self.images.labels.sum(axis=1) > 1).any()),
             sharpness=self.sharpness,
             levelling=self.config.levelling,
+            reach=self.reach,
         )
 
     def _finish(self) -> Encoder:

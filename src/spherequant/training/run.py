@@ -262,11 +262,17 @@ def _decode(
 def _held_out(
     source: Source, split: Split, trained: PixelCache, setup: _Setup, limits: Limits
 ) -> PixelCache | None:
-    """Decode validation images whose labels are all trained, where codes follow predictions."""
+    """Decode validation images whose labels are all trained, where something is found by them.
+
+    That is how sure predictions are, where codes follow them, and how many labels they have, where
+    there may be several.
+    """
     config, known = setup.config, {label for item in trained.items for label in item.labels}
     judged = [source.items[i] for i in split.validation]
     items = [item for item in judged if item.labels and known.issuperset(item.labels)]
-    if not (items and config.encode_toward_class and config.pull):
+    follows = config.encode_toward_class and config.pull > 0
+    several = not config.binary and any(len(item.labels) > 1 for item in trained.items)
+    if not items or not (follows or several):
         return None
     chosen = shuffled(key_hashes(item.key for item in items), split.split_seed)[:MOST_ASKING]
     asking = [items[i] for i in np.sort(chosen)]

@@ -1,5 +1,7 @@
 """How sure a prediction is taken to be when a code is pulled towards it: by held-out images.
 
+And how many labels are predicted, where images have several.
+
 The classifier's probabilities depend on the margin, the smoothing of labels, the number of classes
 and on how well the network fits: sure and wrong in one training, timid and right in another.
 ``ClassTarget`` therefore multiplies its logits with a sharpness, and the one that ranks images best
@@ -15,13 +17,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spherequant.quantizer.target import SHARPNESS
+from spherequant.quantizer.target import REACH, SHARPNESS
 
 if TYPE_CHECKING:
     from spherequant.quantizer import ClassTarget
 
 # Images of several labels want smaller ones than images of one do.
 SHARPNESSES = (0.06, 0.09, 0.12, 0.18, 0.25, 0.35, 0.5, 0.7, SHARPNESS, 1.4, 2.0, 2.8, 4.0)
+REACHES = tuple(REACH * factor for factor in (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16))
 LEAST_ASKING = 20  # fewer would choose by chance
 MOST_ASKING, MOST_SEARCHED = 1_000, 5_000  # what takes seconds
 
@@ -84,6 +87,33 @@ def choose_sharpness(
     gain_Q = found[best] - found[SHARPNESSES.index(SHARPNESS)]
     error = gain_Q.std(ddof=1) / asking**0.5
     return SHARPNESSES[best] if gain_Q.mean() > 2 * error else SHARPNESS
+
+
+def choose_reach(target: ClassTarget, held_out: LabelledVectors) -> float:
+    """Return the reach with which the labels of held-out images are predicted best.
+
+    That is the largest mean over images of F1 = 2 |P and Y| / (|P| + |Y|), of predicted labels P
+    and given labels Y, where it is above that of ``REACH`` by two standard errors.
+
+    Args:
+        target: of several labels an image, with any reach.
+        held_out: images that the network was not trained on.
+
+    Returns:
+        one of ``REACHES``; ``REACH`` where the best is not better beyond chance.
+    """
+    asking = len(held_out.z_ND)
+    if asking < LEAST_ASKING:
+        return REACH
+    found = []
+    for reach in REACHES:
+        predicted_NC = dataclasses.replace(target, reach=reach).predict(held_out.z_ND)
+        shared_N = (predicted_NC & held_out.labels_NC).sum(axis=1)
+        found.append(2 * shared_N / (predicted_NC.sum(axis=1) + held_out.labels_NC.sum(axis=1)))
+    best = int(np.argmax(np.mean(found, axis=1)))
+    gain_N = found[best] - found[REACHES.index(REACH)]
+    error = gain_N.std(ddof=1) / asking**0.5
+    return REACHES[best] if gain_N.mean() > 2 * error else REACH
 
 
 def _scores(z_QD: np.ndarray, u_ND: np.ndarray, *, normalised: bool) -> np.ndarray:

@@ -1,0 +1,145 @@
+"""Where the codes' gain comes from: the network that was trained, or what is encoded of it.
+
+    SPHEREQUANT_DATA=... python benchmarks/attribution.py
+
+Takes networks of the grid (grid.py; those that it has not trained yet are trained as it does) and
+makes codes of each in the same ways: of the embedding, and of what DSQ encodes, the embedding
+pulled towards the centre that the network's own classifier expects, by our quantizer and FAISS's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import results
+from embeddings import embedded
+from grid import OBJECTIVES, SEEDS, Wanted, chosen_setting, network
+from requantize import requantize
+from spherequant.evaluation import paired_bootstrap, rank_baselines
+from spherequant.quantizer import Encoder
+from training_runs import (
+    expected_centres,
+    rank_class_centres,
+    rank_codes,
+    rank_floats,
+    setting,
+    toward_class,
+)
+
+if TYPE_CHECKING:
+    from embeddings import Embedded
+    from spherequant import Model
+
+PROTOCOL, BITS = "cifar10-54k", 32
+QUANTIZERS = ("pq", "rq")
+NETWORKS = {
+    "dsq": "DSQ",
+    "softmax": "softmax",
+    "softmax-centre": "softmax and centre",
+    "no-discriminative": "DSQ without the discriminative term",
+}
+TOWARD = "our quantizer, toward the class"
+Rankings = dict[str, np.ndarray]  # AP of each query, by what was ranked
+
+
+def main() -> None:
+    """Train where that is left to do, make codes, rank, record."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--methods", nargs="+", choices=NETWORKS, default=list(NETWORKS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    options = parser.parse_args()
+    amount = chosen_setting()
+    source = str(results.data_file("SPHEREQUANT_DATA", "cifar10.zip"))
+    assert set(NETWORKS) <= set(OBJECTIVES)  # the grid trains each of them
+    models: list[Model] = []
+    found: dict[str, list[Rankings]] = {}
+    for method in dict.fromkeys(["dsq", *options.methods]):
+        for seed in options.seeds:
+            model = network(Wanted(PROTOCOL, method, BITS, seed), amount, source)
+            ranked = _rankings(model, embedded(model, source))
+            found.setdefault(method, []).append(ranked)
+            models += [model] if method == "dsq" else []
+            print(
+                method, seed, {name: round(float(ap.mean()), 4) for name, ap in ranked.items()},
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
+    ours = np.stack([ranked[TOWARD] for ranked in found["dsq"]])
+    names = list(found["dsq"][0])
+    results.record(
+        f"attribution-{amount.name}",
+        "Where the gain comes from: the network, or what is encoded",
+        f"Networks of the grid, `{PROTOCOL}`, {BITS} bits, frozen; 1,000 queries against 54,000, "
+        "mAP@all, the mean over the seeds. Toward the class: the embedding, pulled with DSQ's "
+        "weight towards the centre that the network's own classifier expects, with the sharpness "
+        "that validation images choose. Expected centre: that centre alone, not compressed. "
+        "Differences of the AP of each query, averaged over the seeds, with their 95 % interval.",
+        [
+            {
+                "caption": "mAP by network and code",
+                "columns": ["code", *(NETWORKS[method] for method in found)],
+                "rows": [
+                    [name, *(_mean(ranked, name) for ranked in found.values())] for name in names
+                ],
+            },
+            {
+                "caption": f"DSQ, {TOWARD}, less the others",
+                "columns": ["network", "code", "difference", "DSQ is"],
+                "rows": [
+                    [NETWORKS[method], name, *_difference(ours, ranked, name)]
+                    for method, ranked in found.items()
+                    for name in names
+                    if (method, name) != ("dsq", TOWARD)
+                ],
+            },
+        ],
+        setting=setting(*models),
+    )
+
+
+def _rankings(model: Model, data: Embedded) -> Rankings:
+    """AP of each query by every code of one network."""
+    plain = dataclasses.replace(model, encoder=Encoder(model.codebooks))
+    follows = toward_class(model, data)
+    rankings = {}
+    for title, one in (("of the embedding", plain), ("toward the class", follows)):
+        coded = requantize(one, data.collection.training, None, BITS)
+        rankings[f"our quantizer, {title}"] = rank_codes(coded, data.collection).ap
+    target = follows.encoder.target
+    if target is None:
+        raise SystemExit("a network without a classifier has no place here")
+    encoded = {
+        "of the embedding": data.collection,
+        "toward the class": dataclasses.replace(
+            data.collection,
+            training=target.target(data.collection.training),
+            database=target.target(data.collection.database),
+        ),
+    }
+    for title, them in encoded.items():
+        faiss = rank_baselines(
+            them.training, them.database, them.queries, them.relevance, BITS, names=QUANTIZERS
+        )
+        rankings |= {f"FAISS {name.upper()}, {title}": one.ap for name, one in faiss.items()}
+    rankings["float embeddings"] = rank_floats(data.collection).ap
+    rankings["expected centre"] = rank_floats(expected_centres(follows, data.collection)).ap
+    rankings["class centre"] = rank_class_centres(model, data.collection).ap
+    return rankings
+
+
+def _mean(ranked: list[Rankings], name: str) -> float:
+    return float(np.mean([one[name] for one in ranked]))
+
+
+def _difference(ours_SQ: np.ndarray, ranked: list[Rankings], name: str) -> tuple[str, str]:
+    result = paired_bootstrap(ours_SQ, np.stack([one[name] for one in ranked]))
+    verdict = "above" if result.above else "at or above" if result.at_or_above else "below"
+    return f"{result.difference:+.4f} [{result.low:+.4f}, {result.high:+.4f}]", verdict
+
+
+if __name__ == "__main__":
+    main()
