@@ -487,10 +487,41 @@ class TestColumnsOfTheFirstItems:
                 index.add(["d"], vectors=unit_rows(1), metadata=[{"size_cm": 2}])
             assert index.columns["year"] == "int64"
 
-    def test_items_without_metadata_decide_too(self, index_without_a_word, unit_rows):
-        index_without_a_word.add(["a"], vectors=unit_rows(1))
-        with pytest.raises(InputError, match="fixed before the first item came, are: none"):
-            index_without_a_word.add(["b"], vectors=unit_rows(1), metadata=[{"year": 2019}])
+    def test_items_without_metadata_leave_it_open(self, index_without_a_word, unit_rows):
+        index = index_without_a_word
+        index.add(["a", "b"], vectors=unit_rows(2))
+        with Index.open(index.folder) as reader:
+            before = reader.searcher
+            index.add(["c"], vectors=unit_rows(1), metadata=[{"year": 2019}])
+            assert [item.metadata for item in index.get(["a", "c"])] == [
+                {"year": None},
+                {"year": 2019},
+            ]
+            assert index.search(vectors=unit_rows(1), k=9, where="year > 0").keys[0][0] == "c"
+            with pytest.raises(InputError, match="fixed when the index was made or by the first"):
+                index.add(["d"], vectors=unit_rows(1), metadata=[{"note": "x"}])
+            assert [item.metadata for item in before.items(["a", "b"])] == [{}, {}]
+            reader.update(["b"], metadata=[{"year": 2020}])
+            assert reader.get(["b"])[0].metadata == {"year": 2020}
+
+    def test_an_update_may_bring_them(self, index_without_a_word, unit_rows):
+        index_without_a_word.add(["a", "b"], vectors=unit_rows(2))
+        index_without_a_word.write_cache()
+        index_without_a_word.update(["b"], metadata=[{"note": "x"}])
+        with Index.open(index_without_a_word.folder) as opened:
+            assert [item.metadata["note"] for item in opened.get(["a", "b"])] == [None, "x"]
+            assert opened.search(vectors=unit_rows(1), k=2).ids.shape == (1, 2)
+
+    def test_a_table_beside_a_folder_may_come_later(self, tmp_path, embedder, write_pictures):
+        folder = tmp_path / "photos"
+        write_pictures(folder, {"cat/0.png": 0, "cat/1.png": 1})
+        with Index.create(tmp_path / "index", embedder) as index:
+            assert index.sync(folder).added == 2
+            (folder / "labels.csv").write_text("path,labels,year\ncat/0.png,cat,7\n")
+            report = index.sync(folder)
+            assert (report.added, report.notes) == (0, [])
+            years = [item.metadata["year"] for item in index.get(["cat/0.png", "cat/1.png"])]
+            assert years == [7, None]
 
     def test_none_were_asked_for(self, tmp_path, codebooks, unit_rows):
         with Index.create(tmp_path / "index", codebooks, metadata_columns={}) as index:

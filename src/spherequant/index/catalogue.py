@@ -30,7 +30,7 @@ from spherequant.errors import (
     SpherequantError,
     UnknownKeyError,
 )
-from spherequant.index.columns import CHANGED, TYPES, Value, with_nulls
+from spherequant.index.columns import CHANGED, OURS, TYPES, Value, with_nulls
 from spherequant.index.faults import reported
 from spherequant.index.header import LANCE_STORAGE
 from spherequant.index.keys import create_key_index, find_rows
@@ -157,16 +157,18 @@ class Catalogue:
         return outcomes
 
     def add_columns(self, metadata: Mapping[str, str]) -> None:
-        """Make room for metadata, unless there are items already.
+        """Make room for metadata, unless there are items and columns of the user already.
 
         Args:
-            metadata: name -> type of columns; those that are there stay as they are.
+            metadata: name -> type of columns; those that are there stay as they are. Stored items
+                have null in new ones.
         """
         for _ in _attempts():
             with suppress(ConflictError), reported(self._action):
                 latest = self._versions.latest()
                 missing = [name for name in metadata if name not in latest.schema.names]
-                if missing and not latest.count_rows():
+                own = set(latest.schema.names).difference(OURS)
+                if missing and not (own and latest.count_rows()):
                     fields = [pa.field(name, TYPES[metadata[name]]) for name in missing]
                     latest.add_columns(pa.schema(fields))
                 return

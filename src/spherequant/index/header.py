@@ -43,7 +43,7 @@ class Header:
         keep_vectors: whether items keep their float16 vector.
         thumbnails: whether images leave a thumbnail.
         metadata: name -> type (``int64``, ``float64`` or ``string``) of the user's own columns.
-        undecided: whether the first items bring those columns with them; index.json then has null
+        undecided: whether the first metadata brings those columns with it; index.json then has null
             for them, and items.lance tells which there are.
         created_by: version of spherequant that made the index.
         schema: version of this layout.

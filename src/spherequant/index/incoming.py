@@ -193,7 +193,8 @@ class Incoming:
             if unknown:
                 raise InputError(
                     f"metadata {unknown[0]!r} of {key!r} has no column here; the columns, fixed "
-                    f"before the first item came, are: {', '.join(types) or 'none'}."
+                    f"when the index was made or by the first metadata, are: "
+                    f"{', '.join(types) or 'none'}."
                 )
             checked.append(
                 {

@@ -125,8 +125,8 @@ class Index:
             directory: where; must not exist or be an empty folder.
             model: a model, or codebooks alone for one's own vectors. The index keeps a copy.
             metadata_columns: name -> ``"int64"``, ``"float64"`` or ``"string"`` of further
-                columns, fixed from here on. None leaves them to the first items that come, with
-                ``add`` or ``sync``; when those are in, no more can be added.
+                columns, fixed from here on. None leaves them to the first metadata that comes, with
+                ``add``, ``update`` or ``sync``; when that is in, no more can be added.
             keep_vectors: keep each item's vector in float16 (2 D bytes), for ``rerank``.
             thumbnails: keep a JPEG thumbnail of each image.
 
@@ -281,7 +281,7 @@ class Index:
                 give the items' size and digest.
             labels: for each item its labels, or one label; none when left out.
             metadata: for each item a mapping from column to value; none when left out. The first
-                items bring their columns with them, unless ``create`` was given those.
+                that come bring their columns with them, unless ``create`` was given those.
 
         Returns:
             The ids, int64 [n], once the items are durable.
@@ -333,6 +333,9 @@ class Index:
             DuplicateKeyError: a key comes twice, or belongs to a source that is kept by ``sync``.
         """
         keys = _check_unique(keys, "update")
+        if metadata is not None:
+            check_length("metadata", len(metadata), len(keys))
+            self._make_room(lambda: columns_of_values(metadata, keys))
         values = self._incoming.changes(keys, labels, metadata)
         if not keys:
             return np.empty(0, np.int64)
@@ -559,8 +562,8 @@ class Index:
         return self._report(outcome, run.notes, time.monotonic() - started)
 
     def _make_room(self, metadata: Callable[[], Mapping[str, str]]) -> None:
-        """Give an empty index that was made without a word on metadata the columns it needs."""
-        if not self.header.undecided or len(self):
+        """Give an index without metadata, made without a word on it, the columns it needs."""
+        if not self.header.undecided or (self.header.metadata and len(self)):
             return
         wanted = metadata()
         if set(wanted) - set(self.header.metadata):

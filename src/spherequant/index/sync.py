@@ -285,7 +285,7 @@ class Sync:
         for name, text in item.metadata.items():
             kind = self._header.metadata.get(name)
             if kind is None:
-                reason = "the index has no such column; they are fixed before the first item comes"
+                reason = "the index has no such column; the first metadata fixed them"
             else:
                 try:
                     values[name] = parse_text(text, kind)
