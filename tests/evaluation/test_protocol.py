@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -490,3 +491,25 @@ def test_off_the_sphere_the_headline_is_by_distance(make_model, make_pictures):
     assert report.figures.inner_product_map != report.figures.map
     assert report.to_dict()["baselines"] == {"pq": None, "rq": None}
     assert "embeddings are not normalised" in report.warnings[-1]
+
+
+def test_equal_codewords_are_one(make_model, make_pictures):
+    """Of few images most codewords stay unused, and equal: codes that differ in them do not."""
+    model = make_model()
+    twice = np.concatenate([model.encoder.codebooks.array] * 2, axis=1)
+    named = protocol._of_equal_codewords(
+        SimpleNamespace(encoder=SimpleNamespace(codebooks=SimpleNamespace(array=twice))),
+        np.array([[0] * len(twice), [twice.shape[1] // 2] * len(twice)], np.uint8),
+    )
+    np.testing.assert_array_equal(named[0], named[1])
+
+
+def test_only_a_model_is_evaluated(make_pictures):
+    with pytest.raises(InputError, match=r"takes a model \(Model\.load\), not str"):
+        evaluate("photos.model", make_pictures())
+
+
+def test_a_report_is_one_line(make_model, make_pictures):
+    report = evaluate(make_model(), make_pictures(), examples=0)
+    assert repr(report).startswith(f"<Report: {report.source}, holdout, {report.bits} bits, mAP ")
+    assert len(repr(report)) < 200

@@ -10,6 +10,7 @@ from contextlib import suppress
 import lance
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from spherequant.errors import (
@@ -715,3 +716,28 @@ def test_embeddings_off_the_sphere_are_refused(tmp_path, embedder):
     with pytest.raises(InputError, match=r"without normalising .* for `evaluate` only"):
         Index.create(tmp_path / "index", embedder)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("model", ["photos.model", np.eye(4), None])
+def test_an_index_is_made_from_a_model(tmp_path, model):
+    with pytest.raises(InputError, match="made from a model"):
+        Index.create(tmp_path / "i", model)
+    assert not (tmp_path / "i").exists()
+
+
+def test_columns_are_named_by_a_mapping(tmp_path, codebooks):
+    with pytest.raises(InputError, match="are a mapping"):
+        Index.create(tmp_path / "i", codebooks, metadata_columns=["year"])
+
+
+def test_tensors_are_vectors(index, unit_rows):
+    rows = torch.from_numpy(unit_rows(3))
+    index.add(["a", "b", "c"], vectors=rows.requires_grad_())
+    found = index.search(vectors=rows.detach().bfloat16(), k=1)
+    assert found.ids.shape == (3, 1)
+    with pytest.raises(InputError, match="not a generator"):
+        index.search(vectors=(row for row in unit_rows(3)))
+
+
+def test_it_says_what_it_is(index):
+    assert repr(index) == f"<Index: {index.folder}, {8 * index.header.n_codebooks} bits>"

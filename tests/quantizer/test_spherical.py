@@ -5,7 +5,9 @@ import tracemalloc
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from spherequant.errors import InputError, LabelError
@@ -168,9 +170,19 @@ def test_as_many_classes_as_rows_take_no_more_memory():
     assert peak < 20 * x.nbytes  # a matrix of rows and classes has 16 MB, 125 times as much
 
 
+def test_it_ends_a_pipeline(clustered):
+    x, _ = clustered(100)
+    pipe = make_pipeline(PCA(6), SphericalQuantizer(2, 8, random_state=0)).fit(x)
+    codes = pipe.transform(x)
+    quantizer = pipe[-1]
+    np.testing.assert_array_equal(codes, quantizer.encode(pipe[0].transform(x)))
+    np.testing.assert_array_equal(quantizer.inverse_transform(codes), quantizer.decode(codes))
+    again = SphericalQuantizer(2, 8, random_state=0)
+    np.testing.assert_array_equal(again.fit_transform(x), again.encode(x))
+
+
 def test_tables_are_made_once(clustered, monkeypatch):
     x, _ = clustered(100)
-    quantizer = SphericalQuantizer(2, 8, random_state=0).fit(x)
     made = []
 
     def counted(*arguments):
@@ -178,6 +190,7 @@ def test_tables_are_made_once(clustered, monkeypatch):
         return Encoder(*arguments)
 
     monkeypatch.setattr(spherical, "Encoder", counted)
+    quantizer = SphericalQuantizer(2, 8, random_state=0).fit(x)
     first = quantizer.encode(x)
     np.testing.assert_array_equal(quantizer.encode(x), first)
     assert len(made) == 1

@@ -86,6 +86,9 @@ def test_put_get_change_delete(client, png, tmp_path):
     assert (item.labels, item.metadata) == (["x", "y"], metadata)
     assert client.original(key) == png(1)
     assert Image.open(io.BytesIO(client.thumbnail(key))).format == "JPEG"
+    assert client.put("one label", file, labels="x").key == "one label"
+    assert client.get("one label").labels == ["x"]
+    client.delete("one label")
     assert client.change(key, metadata={"year": None}) == stored
     assert client.get(key).metadata == metadata | {"year": None}
     client.change(key, labels=[])
@@ -192,7 +195,7 @@ def test_keys_come_from_the_argument_or_the_environment(serving, folder, png, mo
         lambda client: client.search("no/such/file.png"),
         lambda client: client.search(Path.cwd()),
         lambda client: client.put("a"),
-        lambda client: client.put("a", b"x", labels="cat"),
+        lambda client: client.put("a", b"x", labels=17),
         lambda client: client.put("a", b"x", metadata={"weight": float("inf")}),
         lambda client: client.change("a"),
         lambda client: client.batch([{"nothing": 1}]),

@@ -132,6 +132,7 @@ class TestValues:
             ("softmax_scale", 0.0),
             ("softmax_margin", -0.1),
             ("label_smoothing", -0.5),
+            ("dim", 4_097),
             ("levelling", -0.1),
             ("levelling", 1.5),
             ("rounds", -1),

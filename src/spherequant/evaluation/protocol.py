@@ -97,6 +97,11 @@ def evaluate(  # noqa: PLR0913 - options after the first four are by name only
         MissingDependencyError: baselines are asked for and faiss is not installed.
     """
     started = time.perf_counter()
+    if not hasattr(model, "encoder"):
+        raise InputError(
+            f"evaluate takes a model (Model.load), not {type(model).__name__}; "
+            "Model.shortened(bits) has shorter codes"
+        )
     names = _baseline_names(baselines)
     told = progress or _silent
     opened = open_source(source, labels=labels, limits=limits)
@@ -160,7 +165,7 @@ def evaluate(  # noqa: PLR0913 - options after the first four are by name only
         split_seed=split_seed,
         evaluation_seed=seed,
         database_count=len(collection.database_items),
-        distinct_codes=len(distinct_rows(rankers.codes.codes_NM)[0]),
+        distinct_codes=len(distinct_rows(_of_equal_codewords(model, rankers.codes.codes_NM))[0]),
         predicted_classes_used=target is not None and target.pull > 0,
         figures=mean_figures(
             rankings, settings.ranks, headline, right=None if unseen else right, baselines=names
@@ -344,6 +349,15 @@ def _expected_centres(target: ClassTarget, z_ND: NDArray[np.float32]) -> NDArray
         rows = slice(start, start + PREDICTION_ROWS)
         centres_ND[rows] = target.centre(z_ND[rows])
     return centres_ND
+
+
+def _of_equal_codewords(model: RetrievalModel, codes_NM: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Codes in which codewords that are equal, as unused ones of few images are, have one name."""
+    named_NM = np.empty_like(codes_NM)
+    for m, book_KD in enumerate(model.encoder.codebooks.array):
+        _, first, place_K = np.unique(book_KD, axis=0, return_index=True, return_inverse=True)
+        named_NM[:, m] = first[place_K.reshape(-1)].astype(np.uint8)[codes_NM[:, m]]
+    return named_NM
 
 
 def _right(model: RetrievalModel, collection: Collection) -> NDArray[np.bool_] | None:

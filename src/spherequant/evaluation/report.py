@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 JSON_FILE, PAGE_FILE, QUERIES_FILE = "report.json", "report.html", "queries.csv"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Report:
     """What `evaluate` measured.
 
@@ -39,7 +39,7 @@ class Report:
         split_seed: of the protocol's split.
         evaluation_seed: of the baselines and of the example queries.
         database_count: images searched.
-        distinct_codes: different codes among them.
+        distinct_codes: different codes among them; equal codewords are one.
         predicted_classes_used: whether encoding pulls an image towards its predicted class.
         figures: of the headline: all queries, or under ``unseen-classes`` those of unseen classes.
         seen: under ``unseen-classes``, of the other queries; else None.
@@ -72,6 +72,14 @@ class Report:
     queries: QueryFigures
     norms: NDArray[np.float32]
     examples: tuple[Example, ...]
+
+    def __repr__(self) -> str:
+        """One line; ``to_dict`` has all figures."""
+        asked = f"{self.figures.query_count:,} queries against {self.database_count:,}"
+        return (
+            f"<Report: {self.source}, {self.protocol}, {self.bits} bits, mAP "
+            f"{self.figures.map:.4f}, {asked}>"
+        )
 
     @property
     def denominators(self) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,11 +78,16 @@ def check_labels(
 
 
 def as_array(values: object, what: str) -> NDArray[Any]:
-    """Values as an array.
+    """Values as an array; torch's tensors of any kind and place are taken as float32.
 
     Raises:
-        InputError: rows of different lengths.
+        InputError: rows of different lengths, or a generator.
     """
+    if isinstance(values, Iterator):
+        raise InputError(f"{what} are an array or a list, not a {type(values).__name__}.")
+    if hasattr(values, "detach"):
+        tensor = values.detach().cpu()
+        values = tensor.float().numpy() if tensor.is_floating_point() else tensor.numpy()
     try:
         return np.asarray(values)
     except ValueError as error:

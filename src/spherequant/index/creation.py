@@ -6,6 +6,7 @@ import glob
 import shutil
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ import spherequant
 from spherequant.errors import InputError
 from spherequant.index import columns
 from spherequant.index.catalogue import create_catalogue
+from spherequant.index.embedder import Embedder
 from spherequant.index.faults import reported
 from spherequant.index.header import (
     CODEBOOKS_FILE,
@@ -26,10 +28,7 @@ from spherequant.index.header import (
 from spherequant.quantizer import Codebooks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
-
-    from spherequant.index.embedder import Embedder
 
 _ABANDONED_SECONDS = 3_600.0
 
@@ -48,6 +47,13 @@ def create_folder(
         InputError: something is already there, or the model's embeddings are not normalised.
         ConfigError: a metadata column cannot be used.
     """
+    if not isinstance(model, Codebooks) and not isinstance(model, Embedder):
+        raise InputError(
+            f"an index is made from a model (Model.load), Codebooks or an Embedder, not from "
+            f"{type(model).__name__}."
+        )
+    if metadata_columns is not None and not isinstance(metadata_columns, Mapping):
+        raise InputError('metadata_columns are a mapping such as {"year": "int64"}.')
     undecided = metadata_columns is None
     names = columns.check_metadata_columns(metadata_columns or {})
     if not getattr(model, "normalised", True):  # only the package's own models have a choice

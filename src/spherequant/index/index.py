@@ -443,6 +443,10 @@ class Index:
         """
         return self.searcher.latest(n, where=where)
 
+    def __repr__(self) -> str:
+        """One line, of what index.json tells: nothing is read."""
+        return f"<Index: {self.folder}, {8 * self.header.n_codebooks} bits>"
+
     @property
     def columns(self) -> dict[str, str]:
         """Name and type of what filters (``where``) can name."""

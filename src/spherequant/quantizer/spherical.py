@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 from sklearn import config_context
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_array, check_random_state
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from spherequant.quantizer.codebooks import Codebooks
 
 
-# scikit-learn is not typed: to the type checker its base class is Any.
-class SphericalQuantizer(BaseEstimator):  # type: ignore[misc]
+# scikit-learn is not typed: to the type checker its base classes are Any.
+class SphericalQuantizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """Unit vectors to M bytes: the sum of one codeword from each of M codebooks.
 
     Rows are divided by their L2 norm first. With labels, the codebooks are learned on
@@ -84,6 +84,7 @@ class SphericalQuantizer(BaseEstimator):  # type: ignore[misc]
             u_ND, self.n_codebooks, self.n_codewords, seed=seed, sparsity=self.sparsity
         )
         self.n_features_in_: int = z_ND.shape[1]
+        self._encoder = Encoder(self.codebooks_)  # it keeps the tables that it makes
         return self
 
     def encode(self, X: npt.ArrayLike) -> ByteArray:
@@ -107,8 +108,8 @@ class SphericalQuantizer(BaseEstimator):  # type: ignore[misc]
                 f"{codebooks.dim} features as input"
             )
         encoder: Encoder | None = getattr(self, "_encoder", None)
-        if encoder is None or encoder.codebooks is not codebooks:
-            encoder = self._encoder = Encoder(codebooks)  # it keeps the tables that it makes
+        if encoder is None or encoder.codebooks is not codebooks:  # given by hand
+            encoder = Encoder(codebooks)
         return encoder.encode(normalise_rows(rows_ND, what="X"))
 
     def decode(self, codes: npt.ArrayLike) -> FloatArray:
@@ -125,6 +126,20 @@ class SphericalQuantizer(BaseEstimator):  # type: ignore[misc]
             InputError: codes of another shape, or beyond the codewords.
         """
         return self._learned().decode(codes)
+
+    def transform(self, X: npt.ArrayLike) -> ByteArray:
+        """Return ``encode(X)``, under the name that a pipeline calls."""
+        return self.encode(X)
+
+    def inverse_transform(self, X: npt.ArrayLike) -> FloatArray:
+        """Return ``decode(X)`` of codes, under the name that a pipeline calls."""
+        return self.decode(X)
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn is told: codes are bytes, whatever the type of the rows."""
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []
+        return tags
 
     def _learned(self) -> Codebooks:
         codebooks: Codebooks | None = getattr(self, "codebooks_", None)

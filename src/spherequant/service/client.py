@@ -134,7 +134,7 @@ class Client:
         image: ImageLike | None = None,
         *,
         vector: Iterable[float] | None = None,
-        labels: Sequence[str] = (),
+        labels: str | Sequence[str] = (),
         metadata: Mapping[str, int | float | str | None] | None = None,
     ) -> Stored:
         """Add an item, or replace the one with this key; durable when this returns.
@@ -143,9 +143,10 @@ class Client:
             key: of the item, in Unicode NFC once it is stored.
             image: of the item, or
             vector: for an index without a network.
-            labels: all of them.
+            labels: all of them, or the one.
             metadata: values of the index's own columns.
         """
+        labels = [labels] if isinstance(labels, str) else labels
         if image is not None and vector is None:
             form: dict[str, Any] = {"labels": _valid(LABELS.validate_python, labels)}
             if metadata:

@@ -18,6 +18,7 @@ from spherequant.quantizer.sparsity import NAMED_BUDGETS, nonzero_budget
 
 AUTO = "auto"
 N_CODEWORDS = 256  # K: a codeword is named by a byte
+_MOST_DIM = 4_096
 
 _CHOICES = {
     "optimizer": ("auto", "sgd", "adamw"),
@@ -171,6 +172,8 @@ class TrainConfig:
                 "a discriminative_weight needs a quantization_weight above 0: codes are pulled "
                 "towards their class by the quotient of the two"
             )
+        if self.dim > _MOST_DIM:
+            raise ConfigError(f"dim must be at most {_MOST_DIM:,}, not {self.dim:,}")
         if not 0 <= self.levelling <= 1:
             raise ConfigError(f"levelling must lie in [0, 1], not {self.levelling}")
         if self.softmax_scale <= 0:

@@ -56,7 +56,7 @@ _LARGEST_BATCH = 4_096
 _DAMAGED = "the model in {0} is damaged: {1}. Copy it again, or train it again."
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Model:
     """A trained network and quantizer: images in, unit vectors or M-byte codes out.
 
@@ -88,6 +88,13 @@ class Model:
     def __post_init__(self) -> None:
         self.network.eval().requires_grad_(requires_grad=False)
         self.network.to(_device(), memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack the pair
+
+    def __repr__(self) -> str:
+        """One line; ``summary`` and ``config`` have more."""
+        return (
+            f"<Model: {self.backbone.name}, {self.preprocessing.size} pixels, {self.bits} bits, "
+            f"{len(self.classes)} classes, {self.fingerprint[:12]}>"
+        )
 
     @property
     def normalised(self) -> bool:

@@ -91,6 +91,8 @@ def train(
         SpherequantError: an unfinished training of other settings stands in ``out``.
     """
     config = config or TrainConfig()
+    if not isinstance(config, TrainConfig):
+        raise ConfigError(f"config is a TrainConfig, not {type(config).__name__}")
     limits = limits or Limits()
     begun = time.perf_counter()
     checkpoint = _prepare_out(out, overwrite=overwrite)
