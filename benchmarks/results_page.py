@@ -166,6 +166,29 @@ HEADLINES = (
         ),
     ),
     Headline(
+        "The same, codes made alike of two networks: mAP",
+        "attribution-reduced",
+        tuple(
+            Cell(words, "mAP by network and code", (row,), network)
+            for network, words, row in (
+                ("DSQ", "**DSQ**, toward the class", "our quantizer, toward the class"),
+                ("DSQ", "of the embedding", "our quantizer, of the embedding"),
+                ("DSQ", "expected centre", "expected centre"),
+                ("softmax", "softmax, toward the class", "our quantizer, toward the class"),
+                ("softmax", "of the embedding", "our quantizer, of the embedding"),
+                ("softmax", "expected centre", "expected centre"),
+            )
+        ),
+    ),
+    Headline(
+        "One training for all lengths: mAP of its first codebooks less that of a training of its own",
+        "lengths-trained-reduced",
+        tuple(
+            Cell(f"{bits} bits", "mAP by length", (bits,), "difference")
+            for bits in (16, 24, 32, 48)
+        ),
+    ),
+    Headline(
         "CIFAR-10, 5,000 training images, MobileNetV2 pretrained on ImageNet, 4 bytes: mAP",
         "cifar10-54k-160px-12-epochs-seed-0",
         (
