@@ -181,7 +181,7 @@ HEADLINES = (
         ),
     ),
     Headline(
-        "One training for all lengths: mAP of its first codebooks less that of a training of its own",
+        "One training for all lengths: mAP of its first codebooks less that of their own training",
         "lengths-trained-reduced",
         tuple(
             Cell(f"{bits} bits", "mAP by length", (bits,), "difference")
