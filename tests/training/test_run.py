@@ -547,16 +547,16 @@ class TestResume:
 import os, signal, sys
 import numpy as np, torch
 torch.set_num_threads(1)
-from spherequant.training import TrainConfig, train, checkpoint
+from spherequant.training import TrainConfig, train
 stored = np.load({str(tmp_path / "few.npz")!r})
 rows = list(zip(stored["keys"].tolist(), stored["images"], stored["labels"].tolist()))
-write, written = checkpoint.os.fsync, []
+write, written = os.fsync, []
 def fsync(file):
     if written:
         os.kill(os.getpid(), signal.SIGKILL)
     written.append(file)
     write(file)
-checkpoint.os.fsync = fsync
+os.fsync = fsync
 train(rows, TrainConfig(**{TINY.to_dict()!r}), out={str(tmp_path / "model")!r})
 """
         done = subprocess.run(
