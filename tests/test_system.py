@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import spherequant
-from spherequant.system import replacing, usable_processors
+from spherequant.system import forget, replacing, usable_processors
 
 
 def test_processors_are_those_of_this_process():
@@ -56,6 +56,13 @@ class TestReplacing:
         with replacing(tmp_path / "[f]") as draft:
             draft.write_text("new")
         assert set(tmp_path.iterdir()) == {tmp_path / "[f]", young, other}
+
+    def test_what_is_forgotten_leaves_no_draft(self, tmp_path):
+        for name in ("f", "f.a.partial", "g.a.partial"):
+            (tmp_path / name).write_text("x")
+        forget(tmp_path / "f")
+        forget(tmp_path / "f")
+        assert list(tmp_path.iterdir()) == [tmp_path / "g.a.partial"]
 
     def test_writers_at_once_do_not_share_a_draft(self, tmp_path):
         barrier = threading.Barrier(4)

@@ -59,10 +59,16 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
-def _sweep_abandoned(target: Path) -> None:
+def forget(path: Path) -> None:
+    """Delete a file that this process alone writes, and what killed ones left of it."""
+    path.unlink(missing_ok=True)
+    _sweep_abandoned(path, 0.0)
+
+
+def _sweep_abandoned(target: Path, seconds: float = _ABANDONED_SECONDS) -> None:
     for draft in target.parent.glob(f"{glob.escape(target.name)}.*.partial"):
         with suppress(FileNotFoundError):  # another writer is done with it
-            if time.time() - draft.stat().st_mtime > _ABANDONED_SECONDS:
+            if time.time() - draft.stat().st_mtime >= seconds:
                 draft.unlink()
 
 

@@ -20,6 +20,7 @@ from spherequant.errors import ConfigError, InputError, LabelError
 from spherequant.images import Limits, PixelCache, Source, Split, make_split, open_source
 from spherequant.quantizer import Encoder
 from spherequant.quantizer.learning import learn_codebooks
+from spherequant.system import forget
 from spherequant.training.binary_terms import class_targets
 from spherequant.training.config import N_CODEWORDS, TrainConfig
 from spherequant.training.learner import Learner
@@ -148,7 +149,7 @@ def train(
         )
         if out is not None and checkpoint is not None:
             model.save(out)
-            checkpoint.unlink(missing_ok=True)
+            forget(checkpoint)
     return model
 
 
@@ -184,7 +185,7 @@ def _prepare_out(out: str | os.PathLike[str] | None, *, overwrite: bool) -> Path
     except OSError as error:
         raise ConfigError(f"the directory {folder} cannot be made: {error.strerror}") from error
     if overwrite:
-        checkpoint.unlink(missing_ok=True)
+        forget(checkpoint)
     return checkpoint
 
 
