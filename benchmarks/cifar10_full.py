@@ -121,7 +121,6 @@ def main() -> None:
             "rows": [
                 *control_rows(figures),
                 ["DSQ, mAP, recall-aware", figures["map_recall_aware"]],
-                ["DSQ, mAP by Euclidean distance", figures["euclidean_map"]],
                 ["classifier's accuracy on the queries", figures["accuracy"]],
                 ["distinct codes", figures["distinct_codes"]],
             ],

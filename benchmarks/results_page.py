@@ -33,7 +33,7 @@ claimed.
 Two defaults changed between these trainings: the margin of the softmax term (now .4,
 [why](#margin-cifar10-54k); before, none, and labels smoothed by .1) and the
 [sharpness](protocols.md#controls) of predictions, which validation images now choose (before, 2).
-Tables name the margin of their network; the network of `cifar10-full` had none, nor the sharpness,
+Tables of one network name its margin; the network of `cifar10-full` had none, nor the sharpness,
 and its figures, sparse codes, errors and norms are to be made again: the commands above them now
 train with both, and for longer.
 

@@ -59,9 +59,9 @@ def _passes(name: str, check: Callable[[], str]) -> bool:
 def _versions() -> str:
     found = []
     for requirement in metadata.requires("spherequant") or ():
-        name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
         if "extra ==" in requirement:
             continue
+        name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
         try:
             found.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:

@@ -49,8 +49,7 @@ def folded(network: Network, side: int) -> Network:
     twin = copy.deepcopy(network)
     for convolution, normalisation in pairs.found:
         before, after = twin.get_submodule(convolution), twin.get_submodule(normalisation)
-        # get_submodule tells no type; _Pairs chose a Conv2d and a BatchNorm2d.
-        fused = fuse_conv_bn_eval(before, after)  # type: ignore[type-var, arg-type]  # see above
+        fused = fuse_conv_bn_eval(before, after)  # type: ignore[type-var, arg-type]  # a Conv2d and its BatchNorm2d, by _Pairs: get_submodule tells no type
         _replace(twin, convolution, fused)
         _replace(twin, normalisation, _what_stays(after))
     twin.to(memory_format=torch.channels_last)

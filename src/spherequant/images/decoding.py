@@ -38,7 +38,7 @@ _BYTES_PER_PIXEL = 8  # Pillow keeps RGB in 4 bytes, and a conversion holds the 
 _PILLOW_MODULES = r"(PIL|pillow_heif)\b"
 _ORIENTATION = 0x0112
 _TILE_WIDTH, _TILE_LENGTH = 0x0142, 0x0143
-_SLOWNESS = 16  # bounds of Python's decoders are lower by this: a second takes about 300,000 pixels
+_SLOWNESS = 16  # bounds of Python's decoders are lower by this: no other thread runs meanwhile
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

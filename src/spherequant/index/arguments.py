@@ -78,7 +78,7 @@ def check_labels(
 
 
 def as_array(values: object, what: str) -> NDArray[Any]:
-    """Values as an array; torch's tensors of any kind and place are taken as float32.
+    """Values as an array; torch's tensors wherever they are, those of floats as float32.
 
     Raises:
         InputError: rows of different lengths, or a generator.

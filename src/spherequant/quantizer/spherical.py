@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from spherequant.quantizer.codebooks import Codebooks
 
 
-# scikit-learn is not typed: to the type checker its base classes are Any.
-class SphericalQuantizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class SphericalQuantizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed: both are Any
     """Unit vectors to M bytes: the sum of one codeword from each of M codebooks.
 
     Rows are divided by their L2 norm first. With labels, the codebooks are learned on

@@ -20,6 +20,8 @@ import numpy as np
 from spherequant.quantizer.target import REACH, SHARPNESS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from spherequant.quantizer import ClassTarget
 
 # Images of several labels want smaller ones than images of one do.
@@ -65,8 +67,7 @@ def choose_sharpness(
     Returns:
         one of ``SHARPNESSES``; ``SHARPNESS`` where the best is not better beyond chance.
     """
-    asking = len(held_out.z_ND)
-    if asking < LEAST_ASKING:
+    if len(held_out.z_ND) < LEAST_ASKING:
         return SHARPNESS
     relevant_QT = held_out.labels_NC @ trained.labels_NC.T
     relevant_QQ = held_out.labels_NC @ held_out.labels_NC.T
@@ -83,10 +84,7 @@ def choose_sharpness(
             _average_precision(to_trained_QT, relevant_QT)
             + _average_precision(to_held_out_QQ, relevant_QQ)
         )
-    best = int(np.argmax(np.mean(found, axis=1)))
-    gain_Q = found[best] - found[SHARPNESSES.index(SHARPNESS)]
-    error = gain_Q.std(ddof=1) / asking**0.5
-    return SHARPNESSES[best] if gain_Q.mean() > 2 * error else SHARPNESS
+    return _best(SHARPNESSES, found, SHARPNESS)
 
 
 def choose_reach(target: ClassTarget, held_out: LabelledVectors) -> float:
@@ -102,18 +100,22 @@ def choose_reach(target: ClassTarget, held_out: LabelledVectors) -> float:
     Returns:
         one of ``REACHES``; ``REACH`` where the best is not better beyond chance.
     """
-    asking = len(held_out.z_ND)
-    if asking < LEAST_ASKING:
+    if len(held_out.z_ND) < LEAST_ASKING:
         return REACH
     found = []
     for reach in REACHES:
         predicted_NC = dataclasses.replace(target, reach=reach).predict(held_out.z_ND)
         shared_N = (predicted_NC & held_out.labels_NC).sum(axis=1)
         found.append(2 * shared_N / (predicted_NC.sum(axis=1) + held_out.labels_NC.sum(axis=1)))
+    return _best(REACHES, found, REACH)
+
+
+def _best(choices: Sequence[float], found: Sequence[np.ndarray], default: float) -> float:
+    """The choice whose measures of the images are largest, where that is beyond chance."""
     best = int(np.argmax(np.mean(found, axis=1)))
-    gain_N = found[best] - found[REACHES.index(REACH)]
-    error = gain_N.std(ddof=1) / asking**0.5
-    return REACHES[best] if gain_N.mean() > 2 * error else REACH
+    gain_Q = found[best] - found[choices.index(default)]
+    error = gain_Q.std(ddof=1) / len(gain_Q) ** 0.5
+    return choices[best] if gain_Q.mean() > 2 * error else default
 
 
 def _scores(z_QD: np.ndarray, u_ND: np.ndarray, *, normalised: bool) -> np.ndarray:
