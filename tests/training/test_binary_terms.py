@@ -25,17 +25,19 @@ def test_central_similarity_has_two_terms_of_the_same_outputs():
 
 
 def test_orthogonal_targets_have_one_loss_of_unit_targets():
-    config = TrainConfig(bits=16, objective="orthohash", softmax_scale=7.0)
+    config = TrainConfig(bits=16, objective="orthohash", softmax_scale=7.0, softmax_margin=0.3)
     z = torch.nn.functional.normalize(CODE)
     terms = BinaryTerms(config, 3)(z, LABELS)
     unit = class_targets(config, 3) / 4
     assert set(terms) == {"orthogonal"}
-    torch.testing.assert_close(terms["orthogonal"], orthogonal_target_loss(z, unit, LABELS, 7.0))
+    torch.testing.assert_close(
+        terms["orthogonal"], orthogonal_target_loss(z, unit, LABELS, scale=7.0, margin=0.3)
+    )
 
 
 @pytest.mark.parametrize("objective", ["csq", "orthohash"])
 def test_a_code_at_its_centre_costs_least(objective):
-    config = TrainConfig(bits=16, objective=objective)
+    config = TrainConfig(bits=16, objective=objective, softmax_margin=0.2)
     terms = BinaryTerms(config, 3)
     at_centre = class_targets(config, 3)[[0, 2]] / 4
     best = sum(terms(at_centre, LABELS).values())

@@ -131,10 +131,12 @@ def test_an_objective_has_no_weight_for_what_it_lacks(objective, weights, rounds
 
 
 @pytest.mark.parametrize(
-    ("objective", "margin"), [("dsq", 0.2), ("softmax", 0.2), ("csq", 0.0), ("orthohash", 0.0)]
+    ("objective", "usual", "given"),
+    [("dsq", 0.4, 0.3), ("softmax", 0.4, 0.3), ("csq", 0.0, 0.0), ("orthohash", 0.2, 0.3)],
 )
-def test_a_margin_is_for_those_with_a_softmax_of_ours(objective, margin):
-    assert recipe(TrainConfig(objective=objective, softmax_margin=0.2)).softmax_margin == margin
+def test_a_margin_is_for_those_with_a_softmax(objective, usual, given):
+    assert recipe(TrainConfig(objective=objective)).softmax_margin == usual
+    assert recipe(TrainConfig(objective=objective, softmax_margin=0.3)).softmax_margin == given
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from spherequant.images import Limits, Source
+    from spherequant.images import Limits, Source, Split
     from spherequant.training import Model
 
 # A sample of this size has a standard error well below a point, and keeps the cost of validation
@@ -49,22 +49,48 @@ def validate(
     Returns:
         None for a model without labels, or where no validation image is left.
     """
-    from spherequant.evaluation import CodeRanker, rank_queries
-    from spherequant.evaluation.embeddings import embed_split
     from spherequant.images import make_split
 
     split = make_split(source.items, model.config.protocol, model.config.split_seed)
     if not model.classes or not len(split.validation):
         return None
+    return ask_training_images(model, source, split, split.validation, limits, tick)
+
+
+def ask_training_images(
+    model: Model,
+    source: Source,
+    split: Split,
+    positions: NDArray[np.int64],
+    limits: Limits,
+    tick: Callable[[int, int], None] | None = None,
+) -> Validation | None:
+    """Ask the training images of a split with images that are not among them.
+
+    Args:
+        model: with labels.
+        source: of the split.
+        split: whose training images are asked.
+        positions: int64, of the images that ask, in the source; at most ``MOST_QUERIES`` of them
+            are drawn, a function of the split seed.
+        limits: bounds on one image.
+        tick: called with images embedded and images in all.
+
+    Returns:
+        None where none of them can be read.
+    """
+    from spherequant.evaluation import CodeRanker, rank_queries
+    from spherequant.evaluation.embeddings import embed_split
+
     generator = np.random.default_rng(model.config.split_seed)
     asked = dataclasses.replace(
         split,
-        queries=_sample(split.validation, MOST_QUERIES, generator),
+        queries=_sample(positions, MOST_QUERIES, generator),
         database=_sample(split.training, MOST_DATABASE, generator),
     )
     try:
         images = embed_split(model, source, asked, limits, with_training=False, tick=tick)
-    except LabelError:  # none of them can be read
+    except LabelError:
         return None
     codes_NM = model.encode_vectors(images.database)
     ranker = CodeRanker(

@@ -15,8 +15,6 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from torch import Tensor
 
-ORTHOGONAL_MARGIN = 0.2  # m of Hoe et al.; their own default
-
 
 def central_similarity_loss(logits_BK: Tensor, centre_BK: Tensor) -> Tensor:
     """Central similarity (CSQ; Yuan et al., CVPR 2020): bits near those of the hash centre.
@@ -57,7 +55,7 @@ def orthogonal_target_loss(
     targets_CK: Tensor,
     labels_BC: Tensor,
     scale: float,
-    margin: float = ORTHOGONAL_MARGIN,
+    margin: float,
 ) -> Tensor:
     """One cosine loss towards binary targets (OrthoHash; Hoe et al., NeurIPS 2021).
 

@@ -55,8 +55,8 @@ class BinaryTerms:
                 "quantization": sign_quantization_loss(logits_BK),
             }
         unit_CK = self.targets_CK / self.config.bits**0.5
-        scale = self.config.softmax_scale
-        return {"orthogonal": orthogonal_target_loss(code_BK, unit_CK, labels_BC, scale)}
+        scale, margin = self.config.softmax_scale, self.config.softmax_margin
+        return {"orthogonal": orthogonal_target_loss(code_BK, unit_CK, labels_BC, scale, margin)}
 
 
 def class_targets(config: TrainConfig, classes: int) -> torch.Tensor:

@@ -17,6 +17,7 @@ _TIMM_EPOCHS = 20
 # The best on validation images (benchmarks/margin.py), where mAP was lower with both, and with
 # smoothed labels alone.
 _MARGIN = 0.4
+_ORTHOGONAL_MARGIN = 0.2  # m of Hoe et al.
 _SMOOTHING = 0.1
 
 # What an objective fixes: terms that it lacks have no weight, and what has no use without a
@@ -41,8 +42,7 @@ _FIXED: dict[str, dict[str, object]] = {
         "encode_toward_class": False,
         "softmax_margin": 0.0,
     },
-    # Its margin is its own.
-    "orthohash": {**_WITHOUT_CODES, "centre_weight": 0.0, "softmax_margin": 0.0},
+    "orthohash": {**_WITHOUT_CODES, "centre_weight": 0.0},
 }
 
 
@@ -99,7 +99,8 @@ def resolve(config: TrainConfig, *, images: int, labelled: bool, bf16_pays: bool
         # A network from scratch ends on the very images whose codes are stored.
         chosen["settle"] = 0.15 if small else 0.0
     if config.softmax_margin < 0:
-        chosen["softmax_margin"] = _MARGIN
+        orthogonal = config.objective == "orthohash"
+        chosen["softmax_margin"] = _ORTHOGONAL_MARGIN if orthogonal else _MARGIN
     if config.label_smoothing < 0:
         margin = chosen.get("softmax_margin", config.softmax_margin)
         chosen["label_smoothing"] = 0.0 if margin else _SMOOTHING

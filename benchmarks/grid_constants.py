@@ -1,0 +1,119 @@
+"""Constants of the grid's methods, by images that are neither trained on nor queries.
+
+    SPHEREQUANT_DATA=... python benchmarks/grid_constants.py
+
+Weights of DSQ's terms, scale and margin of the orthogonal targets, weight of central similarity's
+quantization: each method is trained under cifar10-54k with several, shorter and on smaller images
+than in the grid, with seeds that the grid does not have; 2,000 images of the database that were not
+trained on ask the training images. A training that ended is not run again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import results
+from grid import RATES
+from grid_rates import PROTOCOL, settings_of
+from spherequant.evaluation.validation import Validation, ask_training_images
+from spherequant.images import Limits, Source, make_split, open_source
+from training_runs import trained
+
+if TYPE_CHECKING:
+    from spherequant import Model, TrainConfig
+
+# Of each method: its own first, then what was tried instead.
+TRIED: dict[str, tuple[dict[str, Any], ...]] = {
+    "dsq": (
+        {"quantization_weight": 0.1, "centre_weight": 0.1, "discriminative_weight": 0.5},
+        {"quantization_weight": 0.1, "centre_weight": 0.0, "discriminative_weight": 0.5},
+        {"quantization_weight": 0.02, "centre_weight": 0.02, "discriminative_weight": 0.1},
+        {"quantization_weight": 0.001, "centre_weight": 0.0, "discriminative_weight": 0.005},
+    ),
+    "orthohash": (
+        {"softmax_scale": 12.0, "softmax_margin": 0.2},
+        {"softmax_scale": 8.0, "softmax_margin": 0.2},
+        {"softmax_scale": 16.0, "softmax_margin": 0.2},
+        {"softmax_scale": 12.0, "softmax_margin": 0.3},
+    ),
+    "csq": (
+        {"quantization_weight": 0.1},
+        {"quantization_weight": 0.01},
+        {"quantization_weight": 0.0001},
+    ),
+}
+SEEDS = (7, 8)
+NAME = "grid-constants"
+
+
+def measure(config: TrainConfig, constants: dict[str, Any], source: str) -> Validation:
+    """Train, and ask the training images with images of the database that are not among them."""
+    values = "-".join(f"{value:g}" for value in constants.values())
+    name = f"{NAME}/{config.objective}-{values}-{config.epochs}-{config.image_size}-{config.seed}"
+    model = trained(name, source, dataclasses.replace(config, **constants))
+    with open_source(source) as opened:
+        return _ask(model, opened)
+
+
+def _ask(model: Model, opened: Source) -> Validation:
+    split = make_split(opened.items, PROTOCOL)
+    held_out = np.setdiff1d(split.database, split.training)
+    found = ask_training_images(model, opened, split, held_out, Limits())
+    if found is None:
+        raise SystemExit("none of the images can be read")
+    return found
+
+
+def main() -> None:
+    """Run what is missing, record."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--image-size", type=int, default=16)
+    parser.add_argument("--methods", nargs="+", choices=TRIED, default=list(TRIED))
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    options = parser.parse_args()
+    source = str(results.data_file("SPHEREQUANT_DATA", "cifar10.zip"))
+    rows: list[list[Any]] = []
+    asked = database = 0
+    for method in options.methods:
+        for constants in TRIED[method]:
+            found = []
+            for seed in options.seeds:
+                config = settings_of(
+                    method, RATES.get(method, 1.0), options.epochs, options.image_size
+                )
+                one = measure(dataclasses.replace(config, seed=seed), constants, source)
+                asked, database = one.query_count, one.database_count
+                found.append(one.map)
+                print(method, constants, seed, f"{one.map:.4f}", file=sys.stderr, flush=True)
+            named = ", ".join(f"{name} {value:g}" for name, value in constants.items())
+            rows.append([method, named, float(np.mean(found)), min(found), max(found)])
+    results.record(
+        NAME,
+        "Constants of methods of the grid",
+        f"`small` at {options.image_size} pixels, {options.epochs} epochs, 32 bits, seeds "
+        f"{', '.join(map(str, options.seeds))}, at the learning rates of the grid: mAP of "
+        f"{asked:,} images of the database of `{PROTOCOL}` that were not trained on, asking its "
+        f"{database:,} training images. No query was looked at.",
+        [
+            {
+                "caption": "mAP on images that are neither trained on nor queries",
+                "columns": ["method", "constants", "mAP", "least", "most"],
+                "rows": rows,
+            }
+        ],
+        setting={
+            "epochs": options.epochs,
+            "image_size": options.image_size,
+            "seeds": list(options.seeds),
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
