@@ -35,8 +35,8 @@ bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/encoding.py
 	$(BIN)/spherequant bench
 
-# Every script of benchmarks/ with reduced settings, about half an hour on two cores; FULL=1 with full
-# ones, days on two cores. What has ended is not run again; AGAIN=1 does.
+# The scripts of benchmarks/ that have reduced settings, about half an hour on two cores; FULL=1: all of
+# them in full, days on two cores. What has ended is not run again; AGAIN=1 does.
 results: $(VENV)/.installed
 	$(BIN)/python benchmarks/run_all.py $(if $(FULL),--full) $(if $(AGAIN),--again)
 

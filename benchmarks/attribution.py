@@ -71,7 +71,7 @@ def main() -> None:
     names = list(found["dsq"][0])
     results.record(
         f"attribution-{amount.name}",
-        "Where the gain comes from: the network, or what is encoded",
+        f"Where the gain comes from: the network, or what is encoded ({amount.name} setting)",
         f"Networks of the grid, `{PROTOCOL}`, {BITS} bits, frozen; 1,000 queries against 54,000, "
         "mAP@all, the mean over the seeds. Toward the class: the embedding, pulled with DSQ's "
         "weight towards the centre that the network's own classifier expects, with the sharpness "

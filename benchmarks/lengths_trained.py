@@ -61,7 +61,7 @@ def main() -> None:
         print(*rows[-1], file=sys.stderr, flush=True)
     results.record(
         f"lengths-trained-{amount.name}",
-        "One training for all lengths against a training for each",
+        f"One training for all lengths against a training for each ({amount.name} setting)",
         f"`small` from scratch under `{PROTOCOL}`, trained at {LONGEST} bits and at each length; "
         f"1,000 queries against 54,000, mAP@all, the mean over the seeds. Differences of the AP of "
         "each query, averaged over the seeds, with their 95 % interval.",

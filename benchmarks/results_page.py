@@ -21,7 +21,7 @@ LONG_TABLE = 12  # rows; a longer one starts closed
 _HEAD = """# Results
 
 What was measured: how well 4 bytes an image find images of the same class, beside the float
-embeddings, two controls that know the classifier's answer, and other quantizers; what sparse
+embeddings, three controls that know the classifier's answer, and other quantizers; what sparse
 codebooks, unseen classes and several labels do to that; how long training, encoding, opening and
 searching take beside FAISS and ScaNN; and what must not break.
 
@@ -46,7 +46,7 @@ which were measured side by side. Of several quantizers the first table names th
 
 _REDUCED = "Reduced settings"
 _REDUCED_NOTES = (
-    "Made by `make results` without `FULL=1`: fewer epochs, items and queries, so that everything "
+    "Made by `make results` without `FULL=1`: fewer epochs, items and queries, so that each "
     "takes minutes. These figures show that the scripts run; those above are the results."
 )
 

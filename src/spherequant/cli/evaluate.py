@@ -39,7 +39,7 @@ _SEEDS = (("training", "seed"), ("split", "split_seed"), ("evaluation", "evaluat
 def evaluate(  # noqa: PLR0913 - one parameter for each option of the shell
     model: Annotated[
         Path,
-        typer.Argument(help="Folder that `train` wrote.", show_default=False),
+        typer.Argument(metavar="MODEL", help="Folder that `train` wrote.", show_default=False),
     ],
     source: SourceArgument,
     *,
@@ -71,7 +71,11 @@ def evaluate(  # noqa: PLR0913 - one parameter for each option of the shell
     bits: ShorterOption = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="REPORT_DIR", help="Write report.json, report.html there."),
+        typer.Option(
+            "--out",
+            metavar="REPORT_DIR",
+            help="Write report.json, report.html and queries.csv there.",
+        ),
     ] = None,
     split_seed: Annotated[
         int | None,
@@ -84,8 +88,9 @@ def evaluate(  # noqa: PLR0913 - one parameter for each option of the shell
 ) -> None:
     """Measure MODEL as a search engine on SOURCE.
 
-    Mean average precision with ties averaged out, beside three controls: float embeddings, the
-    predicted class as the whole code, and the centre of the predicted class.
+    Mean average precision with ties averaged out, beside four controls: float embeddings, the
+    predicted class as the whole code, the centre of the predicted class, and the mean of all
+    centres by predicted probability.
     """
     from spherequant.evaluation import evaluate as measure
     from spherequant.evaluation.baselines import DEFAULT_BASELINES

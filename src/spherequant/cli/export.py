@@ -25,7 +25,7 @@ class FaissKind(StrEnum):
 
 
 def export(
-    index: Annotated[Path, typer.Argument(help="An index.", show_default=False)],
+    index: Annotated[Path, typer.Argument(metavar="INDEX", help="An index.", show_default=False)],
     to: Annotated[Library, typer.Option(help="The library to write for.", show_default=False)],
     out: Annotated[Path, typer.Option(help="The file to write.", show_default=False)],
     kind: Annotated[

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 def index(  # noqa: PLR0913 - one parameter for each option of the shell
     model: Annotated[
         Path,
-        typer.Argument(help="Folder that `train` wrote.", show_default=False),
+        typer.Argument(metavar="MODEL", help="Folder that `train` wrote.", show_default=False),
     ],
     source: SourceArgument,
     *,

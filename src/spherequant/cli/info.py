@@ -17,7 +17,9 @@ _ADDED = "(added by the API)"
 def info(
     path: Annotated[
         str,
-        typer.Argument(help="A model or an index, or the URL of a service.", show_default=False),
+        typer.Argument(
+            metavar="PATH", help="A model or an index, or the URL of a service.", show_default=False
+        ),
     ],
     json: JsonOption = False,
 ) -> None:

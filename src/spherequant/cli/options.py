@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 SourceArgument = Annotated[
     str,
     typer.Argument(
+        metavar="SOURCE",
         help="Folder, .zip or .tar of images; `digits`; or a known set, NAME or NAME:FOLDER.",
         show_default=False,
     ),

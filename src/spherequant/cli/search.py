@@ -23,12 +23,14 @@ def search(  # noqa: PLR0913 - one parameter for each option of the shell
     index: Annotated[
         str,
         typer.Argument(
-            help="Folder that `index` wrote, or the URL of a service.", show_default=False
+            metavar="INDEX",
+            help="Folder that `index` wrote, or the URL of a service.",
+            show_default=False,
         ),
     ],
     images: Annotated[
         list[str] | None,
-        typer.Argument(help="Image files to ask with.", show_default=False),
+        typer.Argument(metavar="IMAGE", help="Image files to ask with.", show_default=False),
     ] = None,
     *,
     keys: Annotated[

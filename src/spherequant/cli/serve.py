@@ -11,7 +11,9 @@ from spherequant.cli.output import note
 
 
 def serve(  # noqa: PLR0913 - one parameter for each option of the shell
-    index: Annotated[Path, typer.Argument(help="Folder that `index` wrote.", show_default=False)],
+    index: Annotated[
+        Path, typer.Argument(metavar="INDEX", help="Folder that `index` wrote.", show_default=False)
+    ],
     *,
     host: Annotated[
         str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on.")

@@ -6,8 +6,8 @@ average precision and its expected hits at a few ranks.
 
 The rankings: codes by inner product (the score of the index), by cosine and by Euclidean distance;
 codes of signs by Hamming distance; and the controls of docs/protocols.md: float embeddings,
-class-id and class centre. Where embeddings are not of length one, an inner product prefers long
-ones, and Euclidean distance takes its place.
+class-id, class centre and expected centre. Where embeddings are not of length one, an inner product
+prefers long ones, and Euclidean distance takes its place.
 """
 
 from __future__ import annotations

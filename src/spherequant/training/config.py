@@ -43,7 +43,7 @@ BINARY = ("csq", "orthohash")
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """Settings of ``train``. ``auto`` and 0 are replaced by what suits the backbone.
+    """Settings of ``train``. ``auto``, 0 and -1 are replaced by what suits the backbone.
 
     Attributes:
         bits: length of a code; a multiple of 8 from 8 to 128: M = bits / 8 codebooks.
@@ -68,8 +68,9 @@ class TrainConfig:
             suits the margin.
         softmax_scale: s, the length that the classifier's rows start with.
         softmax_margin: cosine by which the classifier must prefer an image's own classes while it
-            learns: their logits are lowered by softmax_margin · softmax_scale; -1 for the usual.
-        quantization_weight: λ1, weight of ‖z - x̂‖².
+            learns: their logits are lowered by softmax_margin · softmax_scale; -1 for .4, with
+            ``orthohash`` .2; ``paper`` and ``csq`` have none.
+        quantization_weight: λ1, weight of ‖z - x̂‖²; with ``csq`` of its own quantization term.
         centre_weight: λ2, weight of ‖z - φ‖².
         discriminative_weight: λ3, weight of ‖φ - x̂‖².
         warmup: share of the epochs before the quantization terms begin.
@@ -77,7 +78,7 @@ class TrainConfig:
         encode_toward_class: encode the blend of z and the centre of the predicted class, not z.
         levelling: 0 to 1, how far what is encoded toward a class is brought to one length: 0 ranks
             images that the classifier is unsure of below the others, best for classes that were
-            trained; 1 ranks by direction alone, best for classes that were not.
+            trained; 1 ranks by direction alone, better for classes that were not (docs: protocols).
         mirror: embed an image as the mean of itself and its mirror image, normalised.
         settle: share of the epochs, the last ones, that see images as they are stored, mirrored at
             most, and labels without smoothing; -1 for what suits the backbone.
