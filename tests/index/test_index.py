@@ -18,9 +18,11 @@ from spherequant.errors import (
     DuplicateKeyError,
     FormatError,
     InputError,
+    RemovalRefusedError,
     UnknownKeyError,
 )
 from spherequant.index import Index
+from spherequant.index.catalogue import Change
 
 
 def test_an_empty_index_answers(index, unit_rows):
@@ -558,6 +560,67 @@ class TestColumnsOfTheFirstItems:
             index.add(["a"], vectors=unit_rows(1) * np.nan, metadata=[{"year": 1}])
         index.add(["a"], vectors=unit_rows(1), metadata=[{"year": 3, "note": "x"}])
         assert index.get(["a"])[0].metadata == {"year": 3, "note": "x"}
+
+    def test_a_refused_write_decides_nothing(self, index_without_a_word, unit_rows):
+        index = index_without_a_word
+        index.add(["a"], vectors=unit_rows(1))
+        with pytest.raises(UnknownKeyError):
+            index.update(["none"], metadata=[{"typo": 1}])
+        index.refresh()
+        assert index.header.metadata == {}
+        index.update(["a"], metadata=[{"year": 2019}])
+        assert index.get(["a"])[0].metadata == {"year": 2019}
+
+    def test_writes_of_one_commit_bring_their_columns_together(
+        self, index_without_a_word, unit_rows
+    ):
+        index = index_without_a_word
+        index.add(["a", "b", "c"], vectors=unit_rows(3))
+        writes = [
+            Change(["a"], [{"year": 1}], columns={"year": "int64"}),
+            Change(["none"], [{"typo": 1}], columns={"typo": "int64"}),
+            Change(["b"], [{"year": "x", "note": "n"}], columns={"year": "string"}),
+            Change(["c"], [{"note": "n"}], columns={"note": "string"}),
+        ]
+        first, unknown, unfit, last = index._catalogue.commit(writes)
+        assert (first.tolist(), last.tolist()) == ([0], [2])
+        assert isinstance(unknown, UnknownKeyError)
+        with pytest.raises(InputError, match="'year' is string here, .* its column int64"):
+            raise unfit
+        index.refresh()
+        assert index.header.metadata == {"year": "int64", "note": "string"}
+        assert [item.metadata for item in index.get(["a", "b", "c"])] == [
+            {"year": 1, "note": None},
+            {"year": None, "note": None},
+            {"year": None, "note": "n"},
+        ]
+
+    def test_who_comes_too_late_is_told_the_columns(self, index_without_a_word, unit_rows):
+        index = index_without_a_word
+        index.add(["a"], vectors=unit_rows(1), metadata=[{"year": 1}])
+        (late,) = index._catalogue.commit([Change(["a"], [{"b": 1}], columns={"b": "int64"})])
+        with pytest.raises(InputError, match="'b' has no column here: .* which are year"):
+            raise late
+
+    def test_a_refused_sync_decides_nothing(self, tmp_path, embedder, write_pictures):
+        folder, names = tmp_path / "photos", [f"{n}.png" for n in range(4)]
+        write_pictures(folder, {name: n for n, name in enumerate(names)})
+        with Index.create(tmp_path / "index", embedder) as index:
+            index.sync(folder)
+            for name in names[:3]:
+                (folder / name).unlink()
+            table = folder / "labels.csv"
+            table.write_text(f"path,labels,yaer\n{names[3]},cat,2003\n")
+            with pytest.raises(RemovalRefusedError, match="Nothing was changed"):
+                index.sync(folder)
+            index.refresh()
+            assert index.header.metadata == {}
+            table.write_text(f"path,labels,year\n{names[3]},cat,2003\n")
+            dry = index.sync(folder, allow_removal=True, dry_run=True)
+            assert (dry.updated, dry.removed, dry.notes) == (1, 3, [])
+            done = index.sync(folder, allow_removal=True)
+            assert (done.updated, done.removed, done.notes) == (1, 3, [])
+            assert index.get([names[3]])[0].metadata == {"year": 2003}
 
     def test_another_writer_and_another_reader(self, index_without_a_word, unit_rows):
         index = index_without_a_word

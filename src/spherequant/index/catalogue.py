@@ -14,8 +14,9 @@ from __future__ import annotations
 import random
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +28,18 @@ from numpy.typing import NDArray
 from spherequant.errors import (
     ConflictError,
     DuplicateKeyError,
+    InputError,
     SpherequantError,
     UnknownKeyError,
 )
-from spherequant.index.columns import CHANGED, OURS, TYPES, Value, with_nulls
+from spherequant.index.columns import (
+    CHANGED,
+    OURS,
+    TYPES,
+    Value,
+    type_name,
+    with_nulls,
+)
 from spherequant.index.faults import reported
 from spherequant.index.header import LANCE_STORAGE
 from spherequant.index.keys import create_key_index, find_rows
@@ -69,10 +78,12 @@ class Upsert:
     Attributes:
         table: every column of the schema but ``id`` and ``changed``; keys are unique.
         owner: whose items these are.
+        columns: name -> type of columns of the user that come with it, where they may still.
     """
 
     table: pa.Table
     owner: Owner = Owner()
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -82,15 +93,20 @@ class Upsert:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Other labels or metadata for stored items that were added by the API.
+    """Other values for stored items of one owner.
 
     Attributes:
-        keys: of the items, without repeats.
+        keys: of the items, without repeats. All of them are there, or nothing is changed; of a
+            source's items those that are gone are passed over.
         values: for each the columns to set, the others stay.
+        owner: whose items these are.
+        columns: as of ``Upsert``.
     """
 
     keys: Sequence[str]
     values: Sequence[Mapping[str, Value | Sequence[str]]]
+    owner: Owner = Owner()
+    columns: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -156,51 +172,39 @@ class Catalogue:
                 outcomes += [error] * len(group)
         return outcomes
 
-    def add_columns(self, metadata: Mapping[str, str]) -> None:
-        """Make room for metadata, unless there are items and columns of the user already.
-
-        Args:
-            metadata: name -> type of columns; those that are there stay as they are. Stored items
-                have null in new ones.
-        """
-        for _ in _attempts():
-            with suppress(ConflictError), reported(self._action):
-                latest = self._versions.latest()
-                missing = [name for name in metadata if name not in latest.schema.names]
-                own = set(latest.schema.names).difference(OURS)
-                if missing and not (own and latest.count_rows()):
-                    fields = [pa.field(name, TYPES[metadata[name]]) for name in missing]
-                    latest.add_columns(pa.schema(fields))
-                return
-        raise ConflictError(self._beaten)
-
     def _commit_alike(self, kind: type, group: list[Any]) -> Outcomes:
         """One commit of writes of one kind, tried until no other writer comes between."""
-        reserved: dict[str, int] = {}
-
-        def upsert() -> Outcomes:
-            return self._try_upsert(group, reserved)
-
-        def change() -> Outcomes:
-            return self._try_change(group)
-
-        def remove() -> Outcomes:
-            return self._try_remove(group)
-
-        attempt: Callable[[], Outcomes] = {Upsert: upsert, Change: change, Removal: remove}[kind]
+        attempts: dict[type, Callable[[list[Any]], Outcomes]] = {
+            Upsert: partial(self._try_upsert, reserved={}),
+            Change: self._try_change,
+            Removal: self._try_remove,
+        }
         for _ in _attempts():
-            try:
-                return attempt()
-            except ConflictError:
-                continue
-        raise ConflictError(self._beaten)
-
-    @property
-    def _beaten(self) -> str:
-        return (
+            with suppress(ConflictError):
+                return attempts[kind](group)
+        raise ConflictError(
             f"{self._action}: other writers committed first {ATTEMPTS} times in a row. Run it "
             "again, or let fewer processes write at once."
         )
+
+    def _add_columns(self, planned_on: Any, writes: Iterable[Upsert | Change]) -> bool:
+        """Add the columns that writes bring with them; whether there were any to add.
+
+        Stored items have null in them. Call it when nothing else stands in the writes' way: the
+        columns stay.
+        """
+        wanted: dict[str, pa.DataType] = {}
+        for write in writes:
+            for name, kind in write.columns.items():
+                wanted.setdefault(name, TYPES[kind])
+        schema = pa.schema(
+            [pa.field(*one) for one in wanted.items() if one[0] not in planned_on.schema.names]
+        )
+        if not len(schema):
+            return False
+        with reported(self._action):
+            planned_on.add_columns(schema)
+        return True
 
     def _try_upsert(self, writes: list[Upsert], reserved: dict[str, int]) -> Outcomes:
         """Plan on the latest version and commit; ``reserved`` keeps ids between attempts."""
@@ -214,9 +218,13 @@ class Catalogue:
             foreign = [key for key in keys[number] if owners.get(key, write.owner) != write.owner]
             if foreign:
                 refused[number] = _clash(foreign, owners[foreign[0]], write.owner)
+            elif unfit := _unfit(write.columns, planned_on):
+                refused[number] = unfit
             else:
                 owners.update(dict.fromkeys(keys[number], write.owner))
         accepted = [number for number in range(len(writes)) if number not in refused]
+        if self._add_columns(planned_on, (writes[n] for n in accepted)):
+            return self._try_upsert(writes, reserved)
         ids = {key: place.id for key, place in stored.items()}
         wanted = [key for n in accepted for key in keys[n] if key not in ids]
         ids.update(self._reserve(dict.fromkeys(wanted), reserved))
@@ -244,7 +252,7 @@ class Catalogue:
         return {key: reserved[key] for key in keys}
 
     def _try_change(self, writes: list[Change]) -> Outcomes:
-        """Write items anew with other labels or metadata, all else as it is stored."""
+        """Write items anew with other values, all else as it is stored."""
         with reported(self._action):
             planned_on = self._versions.latest()
             wanted = [key for write in writes for key in write.keys]
@@ -252,16 +260,20 @@ class Catalogue:
             found = find_rows(planned_on, wanted, names)
         rows = {row["key"]: row for row in found.drop_columns("_rowaddr").to_pylist()}
         outcomes: Outcomes = []
+        refusals = [_refusal(write, rows) or _unfit(write.columns, planned_on) for write in writes]
+        accepted = [write for write, refused in zip(writes, refusals, strict=True) if not refused]
+        if self._add_columns(planned_on, accepted):
+            return self._try_change(writes)
         changed: dict[str, None] = {}
-        for write in writes:
-            refusal = _refusal(write.keys, rows)
+        for write, refusal in zip(writes, refusals, strict=True):
             if refusal is not None:
                 outcomes.append(refusal)
                 continue
-            for key, values in zip(write.keys, write.values, strict=True):
-                rows[key] |= values
-            changed.update(dict.fromkeys(write.keys))
-            outcomes.append(np.array([rows[key]["id"] for key in write.keys], np.int64))
+            there = [number for number, key in enumerate(write.keys) if key in rows]
+            for number in there:
+                rows[write.keys[number]] |= write.values[number]
+                changed[write.keys[number]] = None
+            outcomes.append(np.array([rows[write.keys[n]]["id"] for n in there], np.int64))
         if changed:
             addresses = dict(
                 zip(found["key"].to_pylist(), found["_rowaddr"].to_pylist(), strict=True)
@@ -353,17 +365,39 @@ def _rewritten(
     return pa.RecordBatchReader.from_batches(dataset.schema, batches())
 
 
-def _refusal(keys: Sequence[str], rows: Mapping[str, Any]) -> SpherequantError | None:
-    """Why items with these keys cannot be changed, None where they can."""
-    unknown = [key for key in keys if key not in rows]
-    if unknown:
+def _refusal(write: Change, rows: Mapping[str, Any]) -> SpherequantError | None:
+    """Why the items cannot be changed, None where they can."""
+    unknown = [key for key in write.keys if key not in rows]
+    if unknown and write.owner == Owner():
         return UnknownKeyError(unknown)
-    for key in keys:
+    for key in write.keys:
+        if key not in rows:
+            continue
         owner = Owner(rows[key]["source"], rows[key]["root"])
-        if owner != Owner():
+        if owner != write.owner and write.owner == Owner():
             return DuplicateKeyError(
                 f"the item {key!r} belongs to {owner}, where its labels and metadata come from. "
                 "Change them there, and bring the index up to date again."
+            )
+        if owner != write.owner:
+            return _clash([key], owner, write.owner)
+    return None
+
+
+def _unfit(columns: Mapping[str, str], dataset: Any) -> InputError | None:
+    """Why columns cannot come with a write any more, None where they can."""
+    stored: pa.Schema = dataset.schema
+    missing = [name for name in columns if name not in stored.names]
+    if missing and set(stored.names).difference(OURS) and dataset.count_rows():
+        return InputError(
+            f"metadata {missing[0]!r} has no column here: another writer has decided on the "
+            f"columns, which are {', '.join(sorted(set(stored.names).difference(OURS)))}."
+        )
+    for name, kind in columns.items():
+        if name not in missing and stored.field(name).type != TYPES[kind]:
+            return InputError(
+                f"metadata {name!r} is {kind} here, and another writer has made its column "
+                f"{type_name(stored.field(name).type)}."
             )
     return None
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import nullcontext
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -43,10 +44,11 @@ from spherequant.index.header import (
     ITEMS_FOLDER,
     LEASES_FOLDER,
     MODEL_FOLDER,
+    Header,
     file_sha256,
     read_header,
 )
-from spherequant.index.incoming import Incoming
+from spherequant.index.incoming import Incoming, check_vectors, make_changes
 from spherequant.index.merging import Merging
 from spherequant.index.originals import SourceFiles
 from spherequant.index.searcher import Searcher, SearchResult, StoredItem
@@ -100,9 +102,6 @@ class Index:
         self._catalogue = Catalogue(self._versions)
         self._upkeep = Upkeep(folder / ITEMS_FOLDER, folder / LEASES_FOLDER)
         self._commits: GroupCommit[Write, Any] = GroupCommit(self._commit)
-        self._incoming = Incoming(
-            lambda: self.header, lambda: self._encoder, lambda: self._embedder
-        )
         self._files = SourceFiles()
         self._merging = Merging(self.codebooks)
         self._written = 0
@@ -292,10 +291,9 @@ class Index:
             DuplicateKeyError: a key comes twice, or belongs to a source that is kept by ``sync``.
         """
         keys = _check_unique(keys, "add")
-        if metadata is not None:
-            check_length("metadata", len(metadata), len(keys))
-            self._make_room(lambda: columns_of_values(metadata, keys))
-        rows = self._incoming.rows(
+        header, columns = self._with_columns(_columns_of(metadata, keys))
+        incoming = Incoming(header, lambda: self._encoder, lambda: self._embedder)
+        rows = incoming.rows(
             keys,
             images=images,
             codes=codes,
@@ -306,8 +304,7 @@ class Index:
         )
         if not keys:
             return np.empty(0, np.int64)
-        ids: Ids = self._commits.submit(Upsert(rows.table(self.header)))
-        return ids
+        return self._submit(Upsert(rows.table(header), columns=columns))
 
     def update(
         self,
@@ -333,14 +330,11 @@ class Index:
             DuplicateKeyError: a key comes twice, or belongs to a source that is kept by ``sync``.
         """
         keys = _check_unique(keys, "update")
-        if metadata is not None:
-            check_length("metadata", len(metadata), len(keys))
-            self._make_room(lambda: columns_of_values(metadata, keys))
-        values = self._incoming.changes(keys, labels, metadata)
+        header, columns = self._with_columns(_columns_of(metadata, keys))
+        values = make_changes(header, keys, labels, metadata)
         if not keys:
             return np.empty(0, np.int64)
-        ids: Ids = self._commits.submit(Change(keys, values))
-        return ids
+        return self._submit(Change(keys, values, columns=columns))
 
     def remove(self, keys: Sequence[str]) -> int:
         """Remove items by key, whatever their source; unknown keys are passed over.
@@ -396,7 +390,7 @@ class Index:
             exclude = None if include_self else ids
         elif vectors is not None:
             array = as_array(vectors, "vectors")
-            queries = self._incoming.check_vectors(array[None] if array.ndim == 1 else array)
+            queries = check_vectors(array[None] if array.ndim == 1 else array, self.header.dim)
         else:
             # Not as a list: the model takes a batch at a time, and so holds few decoded pictures.
             pictures = check_images(images)
@@ -550,29 +544,44 @@ class Index:
         opened = open_source(source, labels=labels, limits=limits or Limits())
         limits = limits or opened.limits  # an open source has bounds of its own
         with opened if opened is not source else nullcontext():
-            if not dry_run:
-                self._make_room(lambda: infer_metadata_columns(opened.items))
             self.refresh()
-            searcher = self.searcher
-            run = Sync(opened, name, self.header, lambda: self._encoder, limits)
-            plan = run.plan(searcher)
+            header, columns = self._with_columns(lambda: infer_metadata_columns(opened.items))
+            run = Sync(opened, name, header, columns, lambda: self._encoder, limits)
+            plan = run.plan(self.searcher)
             if not allow_removal:
                 run.check_removal(plan, dry_run=dry_run)
             outcome = plan.outcome()
             if not dry_run:
-                outcome = run.apply(
-                    plan, searcher, lambda: self._embedder, self._commits.submit, progress
-                )
+                outcome = run.apply(plan, lambda: self._embedder, self._commits.submit, progress)
         return self._report(outcome, run.notes, time.monotonic() - started)
 
-    def _make_room(self, metadata: Callable[[], Mapping[str, str]]) -> None:
-        """Give an index without metadata, made without a word on it, the columns it needs."""
-        if not self.header.undecided or (self.header.metadata and len(self)):
-            return
-        wanted = metadata()
-        if set(wanted) - set(self.header.metadata):
-            self._catalogue.add_columns(wanted)
+    def _with_columns(
+        self, metadata: Callable[[], Mapping[str, str]] | None
+    ) -> tuple[Header, dict[str, str]]:
+        """The header with the columns that metadata may still bring, and those columns alone.
+
+        Nothing is written: a write takes its columns with it.
+
+        Args:
+            metadata: gives name -> type of all columns that are needed; None without metadata.
+        """
+        if metadata is None or not self.header.undecided:
+            return self.header, {}
+        if not self.header.metadata:
             self.refresh()
+        header = self.header
+        if header.metadata and len(self):
+            return header, {}
+        found = metadata()
+        columns = {name: found[name] for name in found if name not in header.metadata}
+        return replace(header, metadata=header.metadata | columns), columns
+
+    def _submit(self, write: Upsert | Change) -> Ids:
+        """Make a write durable; its ids."""
+        ids: Ids = self._commits.submit(write)
+        if write.columns:
+            self.refresh()  # the header has them now
+        return ids
 
     @cached_property
     def _encoder(self) -> Encoder:
@@ -637,6 +646,16 @@ class Index:
             bytes_thumbnails=taken.bytes_thumbnails,
             seconds=seconds,
         )
+
+
+def _columns_of(
+    metadata: Sequence[Mapping[str, object] | None] | None, keys: Sequence[str]
+) -> Callable[[], dict[str, str]] | None:
+    """What gives name -> type of the metadata of ``add`` and ``update``."""
+    if metadata is None:
+        return None
+    check_length("metadata", len(metadata), len(keys))
+    return partial(columns_of_values, metadata, keys)
 
 
 def _check_unique(keys: Sequence[str], verb: str) -> list[str]:

@@ -15,7 +15,7 @@ the next run. Removals come last.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -34,7 +34,7 @@ from spherequant.images import (
     thumbnail,
 )
 from spherequant.images.listing import nfc
-from spherequant.index.catalogue import Owner, Removal, Upsert
+from spherequant.index.catalogue import Change, Owner, Removal, Upsert
 from spherequant.index.columns import Rows, Value, parse_text
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from spherequant.quantizer import Encoder
 
 Progress = Callable[[int, int], None]
-Commit = Callable[[Upsert | Removal], Any]
+Commit = Callable[[Upsert | Change | Removal], Any]
 
 # Images embedded at once: 256 of 224 px are 38 MB.
 EMBED_ITEMS = 256
@@ -102,8 +102,8 @@ class Plan:
     Attributes:
         new: listed items that are not stored, by their key in the source.
         changed: stored items whose image differs, by their key in the source.
-        relabel: by id, items whose image is the same and whose labels, metadata, size or time
-            are not.
+        relabel: by stored key, items whose image is the same and whose labels, metadata, size or
+            time are not.
         relabelled: how many of those have other labels or metadata.
         gone: stored keys whose file is gone.
         unchanged: items that stay as they are.
@@ -113,7 +113,7 @@ class Plan:
 
     new: set[str] = field(default_factory=set)
     changed: set[str] = field(default_factory=set)
-    relabel: dict[int, Item] = field(default_factory=dict)
+    relabel: dict[str, Item] = field(default_factory=dict)
     relabelled: int = 0
     gone: list[str] = field(default_factory=list)
     unchanged: int = 0
@@ -150,7 +150,8 @@ class Sync:
         source: the open source.
         name: prefix of the keys and name of the source; None for the source's own name, without
             a prefix.
-        header: the index's header.
+        header: the index's header, with ``columns``.
+        columns: name -> type of columns that the source's metadata brings with it.
         encoder: gives what makes the codes; called only when there are images to embed.
         limits: bounds on one image.
     """
@@ -160,6 +161,7 @@ class Sync:
         source: Source,
         name: str | None,
         header: Header,
+        columns: Mapping[str, str],
         encoder: Callable[[], Encoder],
         limits: Limits,
     ) -> None:
@@ -168,6 +170,7 @@ class Sync:
         self._prefix = "" if name is None else f"{name}/"
         self._source = source
         self._header = header
+        self._columns = columns
         self._encoder = encoder
         self._limits = limits
         self.notes: list[Skip] = []
@@ -182,8 +185,9 @@ class Sync:
         plan = Plan(skipped=list(self._source.skips))
         doubtful: list[tuple[Item, dict[str, Any]]] = []
         missing = 0
-        names = ["id", "key", "source", "root", "size", "mtime", "digest", "labels"]
-        for row in searcher.scan([*names, *self._header.metadata]):
+        names = ["key", "source", "root", "size", "mtime", "digest", "labels"]
+        names += [name for name in self._header.metadata if name not in self._columns]
+        for row in searcher.scan(names):
             item = listed.get(row["key"])
             owner = Owner(row["source"], row["root"])
             if owner != self.owner:
@@ -243,7 +247,6 @@ class Sync:
     def apply(
         self,
         plan: Plan,
-        searcher: Searcher,
         embedder: Callable[[], BatchEmbedder],
         commit: Commit,
         progress: Progress | None,
@@ -251,20 +254,20 @@ class Sync:
         """Do what the plan says, committing as it goes.
 
         Args:
-            plan: from ``plan`` with the same searcher.
-            searcher: the snapshot the plan was made on.
+            plan: from ``plan``.
             embedder: gives the model; called only when there are images to embed.
             commit: makes a write durable.
             progress: called with (images done, images in all).
         """
         bad: list[Skip] = []
-        for ids in _chunks(list(plan.relabel), COMMIT_ITEMS):
-            commit(self._relabelled(ids, plan, searcher))
+        for keys in _chunks(list(plan.relabel), COMMIT_ITEMS):
+            values = [self._values(plan.relabel[key]) for key in keys]
+            commit(Change(keys, values, self.owner, self._columns))
         wanted = plan.new | plan.changed
         if wanted:
             items = [item for item in self._source.items if item.key in wanted]
             for rows in self._embedded(items, embedder(), bad, progress):
-                commit(Upsert(rows.table(self._header), self.owner))
+                commit(Upsert(rows.table(self._header), self.owner, self._columns))
         removed = 0
         for keys in _chunks(plan.gone, COMMIT_ITEMS):
             removed += commit(Removal(keys, self.owner))
@@ -272,12 +275,13 @@ class Sync:
 
     def _judge_same(self, item: Item, row: dict[str, Any], plan: Plan) -> None:
         """Sort in an item whose image is as stored."""
-        stored = tuple(row["labels"] or ()), {name: row[name] for name in self._header.metadata}
+        values = {name: row.get(name) for name in self._header.metadata}
+        stored = tuple(row["labels"] or ()), values
         relabelled = stored != (tuple(item.labels), self._metadata(item, note=False))
         plan.relabelled += relabelled
         plan.unchanged += not relabelled
         if relabelled or (item.size, item.mtime) != (row["size"], row["mtime"]):
-            plan.relabel[row["id"]] = item
+            plan.relabel[row["key"]] = item
 
     def _metadata(self, item: Item, *, note: bool = True) -> dict[str, Value]:
         """The item's metadata in the columns' types; what does not fit is null and noted."""
@@ -317,31 +321,10 @@ class Sync:
                     else:
                         plan.changed.add(item.key)
 
-    def _relabelled(self, ids: Sequence[int], plan: Plan, searcher: Searcher) -> Upsert:
-        """Stored items with their code, and the labels, metadata, size and time of the listing."""
-        wanted = ["key", "code", "digest", "phash"]
-        wanted += ["thumbnail"] * self._header.thumbnails + ["vector"] * self._header.keep_vectors
-        stored = searcher.rows(ids, wanted)
-        items = [plan.relabel[i] for i in ids]
-        rows = Rows(
-            keys=[stored[i]["key"] for i in ids],
-            codes=np.array([stored[i]["code"] for i in ids], np.uint8),
-            labels=[item.labels for item in items],
-            metadata=[self._metadata(item) for item in items],
-            vectors=(
-                np.array([stored[i]["vector"] for i in ids], np.float32)
-                if self._header.keep_vectors
-                else None
-            ),
-            thumbnails=[stored[i].get("thumbnail") for i in ids],
-            sizes=[item.size for item in items],
-            mtimes=[item.mtime for item in items],
-            digests=[stored[i]["digest"] for i in ids],
-            phashes=[stored[i]["phash"] for i in ids],
-            source=self.owner.name,
-            root=self.owner.root,
-        )
-        return Upsert(rows.table(self._header), self.owner)
+    def _values(self, item: Item) -> dict[str, Any]:
+        """What a stored item takes over from the listing."""
+        listed = {"labels": list(item.labels), "size": item.size, "mtime": item.mtime}
+        return listed | self._metadata(item)
 
     def _embedded(
         self,
