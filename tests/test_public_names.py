@@ -1,7 +1,10 @@
 """The public names are those of the design, importable, and cheap to import."""
 
+import pickle
 import subprocess
 import sys
+
+import pytest
 
 import spherequant
 from spherequant import errors
@@ -63,3 +66,16 @@ def environment():
     from pathlib import Path
 
     return os.environ | {"PYTHONPATH": str(Path(spherequant.__file__).parents[1])}
+
+
+@pytest.mark.parametrize("name", sorted(error_names()))
+def test_errors_survive_a_process(name):
+    arguments = {
+        "UnknownKeyError": (["a", "b"],),
+        "MissingDependencyError": ("faiss-cpu", "faiss", "this"),
+    }
+    error = getattr(errors, name)(*arguments.get(name, ("what was wrong",)))
+    if name == "ServiceError":
+        error = errors.ServiceError("busy", status=503, title="t", detail="d")
+    back = pickle.loads(pickle.dumps(error))  # noqa: S301  # made here
+    assert (type(back), str(back), vars(back)) == (type(error), str(error), vars(error))

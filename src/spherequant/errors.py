@@ -20,7 +20,7 @@ Each message says what was wrong, with which file or value, and what to do.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,6 +57,10 @@ class UnknownKeyError(InputError):
         more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
         super().__init__(f"no item has the key {keys[0]!r}{more}.")
         self.keys = list(keys)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the arguments, not the message that was made of them."""
+        return type(self), (self.keys,)
 
 
 class ConfigError(SpherequantError, ValueError):
@@ -109,3 +113,8 @@ class MissingDependencyError(SpherequantError, ImportError):
             f"{purpose} needs {library}, which is not installed. "
             f"Install it with: pip install 'spherequant[{extra}]'"
         )
+        self._given = library, extra, purpose
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the arguments, not the message that was made of them."""
+        return type(self), self._given

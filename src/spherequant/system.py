@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import shutil
 import time
 import uuid
 from contextlib import contextmanager, suppress
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from spherequant.errors import MissingDependencyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 SPARE_DISK = 256 << 20  # bytes that temporary files leave free for everyone else
 _ABANDONED_SECONDS = 3_600.0
@@ -43,7 +44,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     draft = target.with_name(f"{target.name}.{uuid.uuid4().hex[:12]}.partial")
-    _sweep_abandoned(target)
+    sweep_abandoned(_drafts(target))
     try:
         yield draft
         with draft.open("rb") as stream:
@@ -62,14 +63,29 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 def forget(path: Path) -> None:
     """Delete a file that this process alone writes, and what killed ones left of it."""
     path.unlink(missing_ok=True)
-    _sweep_abandoned(path, 0.0)
+    sweep_abandoned(_drafts(path), 0.0)
 
 
-def _sweep_abandoned(target: Path, seconds: float = _ABANDONED_SECONDS) -> None:
-    for draft in target.parent.glob(f"{glob.escape(target.name)}.*.partial"):
+def sweep_abandoned(drafts: Iterable[Path], seconds: float | None = None) -> None:
+    """Delete files and folders that killed writers left, known by their age.
+
+    Args:
+        drafts: of whoever may have been killed; others may be writing theirs.
+        seconds: that one was not touched for; None for an hour.
+    """
+    seconds = _ABANDONED_SECONDS if seconds is None else seconds
+    for draft in drafts:
         with suppress(FileNotFoundError):  # another writer is done with it
-            if time.time() - draft.stat().st_mtime >= seconds:
+            if time.time() - draft.stat().st_mtime < seconds:
+                continue
+            if draft.is_dir():
+                shutil.rmtree(draft, ignore_errors=True)
+            else:
                 draft.unlink()
+
+
+def _drafts(target: Path) -> Iterator[Path]:
+    return target.parent.glob(f"{glob.escape(target.name)}.*.partial")
 
 
 def require_faiss(purpose: str) -> Any:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from spherequant.index import Index
 from spherequant.quantizer import Codebooks
 
@@ -39,6 +41,28 @@ def test_an_index_of_codebooks_alone(spherequant, spherequant_json, tmp_path):
     text = spherequant("info", tmp_path / "i").stdout
     assert "codebooks alone" in text
     assert "(added by the API): 1 items" in text
+
+
+def test_an_index_of_an_embedder_of_ones_own(spherequant, spherequant_json, tmp_path):
+    class Mine:
+        fingerprint = "f" * 64
+        codebooks = Codebooks([[[1.0, 0.0], [0.0, 1.0]]])
+
+        def embed(self, images):
+            return np.array([[1.0, 0.0] for _ in images], np.float32)
+
+        def save(self, directory):
+            directory.mkdir()
+
+    Index.create(tmp_path / "i", Mine()).close()
+    assert spherequant_json("info", tmp_path / "i")["model"] is None
+    assert "an embedder of your own" in spherequant("info", tmp_path / "i").stdout
+
+
+def test_a_damaged_description(spherequant, tmp_path):
+    (tmp_path / "model.json").write_text('{"schema": 1}')
+    done = spherequant("info", tmp_path, code=1)
+    assert "model.json is damaged ('bits')" in done.stderr
 
 
 def test_a_file_that_vanishes_meanwhile(spherequant_json, tmp_path, monkeypatch):

@@ -148,6 +148,6 @@ def test_a_killed_creation_can_be_repeated(tmp_path, run_script, codebooks):
     left = [path for path in tmp_path.iterdir() if ".partial-" in path.name]
     assert len(left) == 1
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("spherequant.index.creation._ABANDONED_SECONDS", -1.0)
+        patch.setattr("spherequant.system._ABANDONED_SECONDS", -1.0)
         Index.create(tmp_path / "i", codebooks).close()
     assert [path.name for path in tmp_path.iterdir()] == ["i"]

@@ -82,6 +82,8 @@ def test_it_is_needed_again_for_images_only(codebooks, images, saves, tmp_path):
             index.search(images=images[:1])
     with Index.open(tmp_path / "index", model) as index:
         assert index.search(images=images[2:], k=1).keys == [["blue"]]
+    with pytest.raises(InputError, match=r"a model \(Model.load\), Codebooks .* not str"):
+        Index.open(tmp_path / "index", "models/mine")
 
 
 def test_a_model_that_saves_other_codebooks_is_refused(model, make_codebooks, tmp_path):

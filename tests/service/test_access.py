@@ -58,7 +58,7 @@ def test_keys_come_from_a_variable_or_a_file(tmp_path):
     assert load_keys("K", None, {"K": f" {READ}\n"}) == (READ,)
     assert load_keys("K", None, {}) == ()
     file = tmp_path / "keys"
-    file.write_text(f"# readers\n{READ}\n\n  {OTHER}  \n")
+    file.write_text(f"# readers\n{READ}\n\n  {OTHER}  \n  # rotated in March 2026\n")
     assert load_keys("K", file, {"K": WRITE}) == (READ, OTHER)
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from spherequant.errors import InputError
 from spherequant.index import Index
+from spherequant.quantizer import Codebooks
 from spherequant.service.metrics import Metrics
 from spherequant.service.problems import Problem
 from spherequant.service.scanning import Query, as_json, search_together
@@ -94,6 +95,20 @@ def test_a_filter_that_cannot_be_used_fails_its_own_searches_alone(searcher):
     assert isinstance(second, InputError)
     assert isinstance(third, InputError)
     assert len(first.results) == len(fourth.results) == 5
+
+
+def test_one_that_orders_too_few_anew_fails_alone(tmp_path):
+    codebooks = Codebooks(np.random.default_rng(0).normal(size=(2, 16, 8)))
+    with Index.create(tmp_path / "i", codebooks, keep_vectors=True) as index:
+        index.add([str(n) for n in range(50)], vectors=np.stack([unit(n) for n in range(50)]))
+        good = Query(unit(50), None, 20, rerank=25)
+        bad = Query(unit(51), None, 20, offset=10, rerank=25)
+        (expected,) = search_together(index.searcher, [good], Metrics())
+        found, failure = search_together(index.searcher, [good, bad], Metrics())
+    assert found == expected
+    assert len(found.results) == 20
+    assert isinstance(failure, InputError)
+    assert "rerank=25 must be at least offset + k=30" in str(failure)
 
 
 def test_searches_without_difference_share_one_scan(searcher):

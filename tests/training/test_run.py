@@ -25,7 +25,7 @@ from spherequant.errors import (
     SpherequantError,
 )
 from spherequant.evaluation import evaluate
-from spherequant.images import make_split, open_source
+from spherequant.images import Limits, make_split, open_source
 from spherequant.quantizer.target import SHARPNESS
 from spherequant.training import Model, TrainConfig, TrainEvent, loop, train
 from spherequant.training import run as run_module
@@ -254,6 +254,15 @@ class TestSupervised:
 
 
 class TestLabels:
+    def test_an_open_source_has_bounds_of_its_own(self, few, tmp_path):
+        for number, (_, image, labels) in enumerate(few):
+            (tmp_path / labels[0]).mkdir(exist_ok=True)
+            Image.fromarray(image).save(tmp_path / labels[0] / f"{number}.png")
+        with open_source(tmp_path, limits=Limits(max_pixels=2)) as source:
+            with pytest.raises(InputError, match=r"0 of the .* could be read.*pixels"):
+                train(source, TINY)
+            assert train(source, TINY, limits=Limits()).summary["skipped"] == []
+
     def test_images_of_two_labels(self, few):
         rows = [
             (key, image, (*own, "odd" if own[0] in "17" else "even")) for key, image, own in few

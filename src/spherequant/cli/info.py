@@ -99,41 +99,45 @@ def _model_facts(path: Path) -> dict[str, Any]:
     from spherequant.training import read_description
 
     values = read_description(path)
-    return {
-        "kind": "model",
-        "path": str(path),
-        "schema": values["schema"],
-        "bits": values["bits"],
-        "bytes_per_item": values["n_codebooks"],
-        "dim": values["dim"],
-        "backbone": values["backbone"]["name"],
-        "image_size": values["preprocessing"]["size"],
-        "classes": values["classes"],
-        "bytes_disk": bytes_on_disk(path),
-        "fingerprint": values["fingerprint"],
-        "made_with": values["made_with"],
-        "training": values["training"],
-    }
+    try:
+        return {
+            "kind": "model",
+            "path": str(path),
+            "schema": values["schema"],
+            "bits": values["bits"],
+            "bytes_per_item": values["n_codebooks"],
+            "dim": values["dim"],
+            "backbone": values["backbone"]["name"],
+            "image_size": values["preprocessing"]["size"],
+            "classes": list(values["classes"]),
+            "bytes_disk": bytes_on_disk(path),
+            "fingerprint": values["fingerprint"],
+            "made_with": dict(values["made_with"]),
+            "training": dict(values["training"]),
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(
+            f"{path / 'model.json'} is damaged ({error}); restore it from a copy."
+        ) from error
 
 
 def _index_facts(path: Path) -> dict[str, Any]:
     from spherequant.index import Index
-    from spherequant.index.footprint import bytes_on_disk
 
     with Index.open(path) as opened:
-        header, searcher = opened.header, opened.searcher
-        rows = searcher.scan(["source", "root"])
+        header, taken = opened.header, opened.footprint()
+        rows = opened.searcher.scan(["source", "root"])
         sources = Counter((row["source"], row["root"]) for row in rows)
         facts = {
             "kind": "index",
             "path": str(path),
             "schema": header.schema,
-            "total": len(searcher),
-            "bytes_per_item": header.n_codebooks,
+            "total": taken.items,
+            "bytes_per_item": taken.bytes_per_item,
             "dim": header.dim,
-            "bytes_memory": searcher.memory_bytes,
-            "bytes_thumbnails": searcher.thumbnail_bytes,
-            "bytes_disk": bytes_on_disk(path),
+            "bytes_memory": taken.bytes_memory,
+            "bytes_thumbnails": taken.bytes_thumbnails,
+            "bytes_disk": taken.bytes_disk,
             "keep_vectors": header.keep_vectors,
             "thumbnails": header.thumbnails,
             "metadata": dict(header.metadata),
@@ -145,9 +149,11 @@ def _index_facts(path: Path) -> dict[str, Any]:
             ],
             "created_by": header.created_by,
             "fingerprint": header.fingerprint,
+            "encoder": header.encoder,
         }
     own = path / "model"
-    facts["model"] = _model_facts(own) if header.encoder == "model" else None
+    # An embedder of the caller's own keeps its model in a form of its own.
+    facts["model"] = _model_facts(own) if (own / "model.json").exists() else None
     return facts
 
 
@@ -177,7 +183,12 @@ def _say(facts: dict[str, Any]) -> None:
         )
         say()
     if model is None:
-        say("made from codebooks alone: it takes vectors or codes, no images")
+        own = facts["encoder"] == "model"
+        say(
+            "made with an embedder of your own, which opens it: Index.open(folder, model)"
+            if own
+            else "made from codebooks alone: it takes vectors or codes, no images"
+        )
         return
     training = model["training"]
     validation = training.get("validation_map")

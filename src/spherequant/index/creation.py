@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import shutil
-import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,7 +13,7 @@ import spherequant
 from spherequant.errors import InputError
 from spherequant.index import columns
 from spherequant.index.catalogue import create_catalogue
-from spherequant.index.embedder import Embedder
+from spherequant.index.embedder import Embedder, check_embedder
 from spherequant.index.faults import reported
 from spherequant.index.header import (
     CODEBOOKS_FILE,
@@ -26,11 +25,10 @@ from spherequant.index.header import (
     file_sha256,
 )
 from spherequant.quantizer import Codebooks
+from spherequant.system import sweep_abandoned
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-_ABANDONED_SECONDS = 3_600.0
 
 
 def create_folder(
@@ -47,11 +45,8 @@ def create_folder(
         InputError: something is already there, or the model's embeddings are not normalised.
         ConfigError: a metadata column cannot be used.
     """
-    if not isinstance(model, Codebooks) and not isinstance(model, Embedder):
-        raise InputError(
-            f"an index is made from a model (Model.load), Codebooks or an Embedder, not from "
-            f"{type(model).__name__}."
-        )
+    if not isinstance(model, Codebooks):
+        check_embedder(model)
     if metadata_columns is not None and not isinstance(metadata_columns, Mapping):
         raise InputError('metadata_columns are a mapping such as {"year": "int64"}.')
     undecided = metadata_columns is None
@@ -68,7 +63,7 @@ def create_folder(
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise InputError(f"{folder} exists and is not empty: choose another folder.")
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _sweep_abandoned(folder)
+        sweep_abandoned(folder.parent.glob(f".{glob.escape(folder.name)}.partial-*"))
         partial = folder.with_name(f".{folder.name}.partial-{uuid.uuid4().hex[:12]}")
         try:
             partial.mkdir()
@@ -117,10 +112,3 @@ def _store_model(
         thumbnails=bool(thumbnails),
         created_by=f"spherequant {spherequant.__version__}",
     )
-
-
-def _sweep_abandoned(folder: Path) -> None:
-    """Delete what creations of this index left behind that were killed long ago."""
-    for partial in folder.parent.glob(f".{glob.escape(folder.name)}.partial-*"):
-        if time.time() - partial.stat().st_mtime > _ABANDONED_SECONDS:
-            shutil.rmtree(partial, ignore_errors=True)

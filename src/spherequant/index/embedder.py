@@ -64,6 +64,19 @@ class BatchEmbedder(Embedder, Protocol):
         """Unit vectors float32 [B, D] of images."""
 
 
+def check_embedder(model: object) -> None:
+    """Refuse what an index cannot embed images with.
+
+    Raises:
+        InputError: it is no ``Embedder``.
+    """
+    if not isinstance(model, Embedder):
+        raise InputError(
+            "an index takes a model (Model.load), Codebooks or an Embedder, not "
+            f"{type(model).__name__}."
+        )
+
+
 def in_batches(model: Embedder) -> BatchEmbedder:
     """The model, or what asks it for one image after the other."""
     return model if isinstance(model, BatchEmbedder) else _OneByOne(model)

@@ -33,7 +33,13 @@ from spherequant.index.catalogue import Catalogue, Change, Removal, Upsert, Writ
 from spherequant.index.columns import columns_of_values, decided, infer_metadata_columns
 from spherequant.index.commits import GroupCommit
 from spherequant.index.creation import create_folder
-from spherequant.index.embedder import BatchEmbedder, Embedder, in_batches, load_embedder
+from spherequant.index.embedder import (
+    BatchEmbedder,
+    Embedder,
+    check_embedder,
+    in_batches,
+    load_embedder,
+)
 from spherequant.index.faiss_files import Kind, write_faiss
 from spherequant.index.faults import reported
 from spherequant.index.footprint import Footprint, bytes_on_disk
@@ -615,6 +621,7 @@ class Index:
                     "something else. A new model means a new index beside the old one."
                 )
             return
+        check_embedder(model)
         if model.fingerprint != self.header.fingerprint:
             raise FingerprintError(
                 f"the index {self.folder} was made with another model (fingerprint "

@@ -407,11 +407,11 @@ class Searcher:
             raise UnknownKeyError(missing)
         ids = np.array([stored[key]["id"] for key in keys], np.int64)
         if self.header.keep_vectors:
-            vectors = np.array([stored[key]["vector"] for key in keys], np.float32)
+            kept = np.array([stored[key]["vector"] for key in keys], np.float32)
+            vectors = kept.reshape(-1, self.header.dim)
         else:
-            vectors = self._codebooks.decode(
-                np.array([stored[key]["code"] for key in keys], np.uint8)
-            )
+            codes = np.array([stored[key]["code"] for key in keys], np.uint8)
+            vectors = self._codebooks.decode(codes.reshape(-1, self.header.n_codebooks))
         return normalise_rows(vectors), ids
 
     def thumbnails(self, ids: Int64 | Sequence[int]) -> dict[int, bytes | None]:

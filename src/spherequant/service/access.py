@@ -42,14 +42,13 @@ def load_keys(
         given = (os.environ if environment is None else environment).get(variable, "").strip()
         return (given,) if given else ()
     try:
-        with file.open(encoding="utf-8") as lines:
-            text = lines.read(_LARGEST_FILE)
+        with file.open(encoding="utf-8") as stream:
+            text = stream.read(_LARGEST_FILE)
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no text"
         raise ConfigError(f"the file of API keys {file} cannot be read: {reason}") from None
-    keys = tuple(
-        line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")
-    )
+    lines = (line.strip() for line in text.splitlines())
+    keys = tuple(line for line in lines if line and not line.startswith("#"))
     if not keys:
         raise ConfigError(f"the file of API keys {file} holds no key: write one on each line")
     return keys

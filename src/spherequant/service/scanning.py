@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spherequant.errors import UnknownKeyError
+from spherequant.errors import InputError, UnknownKeyError
 from spherequant.service.problems import not_found
 
 if TYPE_CHECKING:
@@ -83,7 +83,14 @@ def search_together(
         vectors, own = _ask_with(searcher, queries, failures)
     groups: dict[tuple[Any, ...], list[int]] = defaultdict(list)
     for number in vectors:
-        groups[queries[number].shared].append(number)
+        query = queries[number]
+        if query.rerank is not None and query.rerank < query.depth:
+            # Those that share its scan may want fewer results.
+            failures[number] = InputError(
+                f"rerank={query.rerank} must be at least offset + k={query.depth}."
+            )
+        else:
+            groups[query.shared].append(number)
     with metrics.timed("scan"):
         for numbers in groups.values():
             try:

@@ -73,7 +73,8 @@ def train(
         config: the settings; ``None`` for the defaults.
         out: the model's directory. The state of the training is kept in it after each epoch, and
             the same call goes on from there.
-        limits: bounds on the pixels and bytes of an image.
+        limits: bounds on the pixels and bytes of an image; None for those of an open source, or
+            the usual.
         overwrite: replace a model or an unfinished training in ``out``.
         log_dir: write a TensorBoard log there.
         report: called with a ``TrainEvent`` as the training goes on.
@@ -94,13 +95,13 @@ def train(
     config = config or TrainConfig()
     if not isinstance(config, TrainConfig):
         raise ConfigError(f"config is a TrainConfig, not {type(config).__name__}")
-    limits = limits or Limits()
     begun = time.perf_counter()
     checkpoint = _prepare_out(out, overwrite=overwrite)
     with ExitStack() as stack:
         # An open source has its labels already.
         labels = "auto" if isinstance(source, Source) else config.labels
-        opened = open_source(source, labels=labels, limits=limits)
+        opened = open_source(source, labels=labels, limits=limits or Limits())
+        limits = limits or opened.limits  # an open source has bounds of its own
         if opened is not source:  # what the caller opened, the caller closes
             stack.enter_context(opened)
         tell = stack.enter_context(log_to(log_dir, report or _silent))
