@@ -199,9 +199,12 @@ class RawOutputs:
         """float32 [B, D], of the image itself: its mirror image is not added."""
         import torch
 
+        from spherequant.embedding.arithmetic import exact_float32
+
         network = self.model.network
-        pixels = torch.from_numpy(pixels_BSS3).to(network.projection.weight.device)
-        with torch.inference_mode():
+        device = network.projection.weight.device
+        pixels = torch.from_numpy(pixels_BSS3).to(device)
+        with torch.inference_mode(), exact_float32(device):
             features = network.backbone(self.model.preprocessing.standardise(pixels))
             raw: NDArray[np.float32] = network.centring(network.projection(features)).cpu().numpy()
         return raw

@@ -2,10 +2,10 @@
 
     SPHEREQUANT_DATA=... python benchmarks/grid_constants.py
 
-Weights of DSQ's terms, scale and margin of the orthogonal targets, weight of central similarity's
-quantization: each method is trained under cifar10-54k with several, shorter and on smaller images
-than in the grid, with seeds that the grid does not have; 2,000 images of the database that were not
-trained on ask the training images. A training that ended is not run again.
+Weights of DSQ's terms, scale, margin and learning rate of the orthogonal targets, weight of central
+similarity's quantization: each method is trained under cifar10-54k with several, shorter and on
+smaller images than in the grid, with seeds that the grid does not have; 2,000 images of the
+database that were not trained on ask the training images. A training that ended is not run again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import results
-from grid import RATES
 from grid_rates import PROTOCOL, settings_of
 from spherequant.evaluation.validation import Validation, ask_training_images
 from spherequant.images import Limits, Source, make_split, open_source
@@ -27,35 +26,41 @@ from training_runs import trained
 if TYPE_CHECKING:
     from spherequant import Model, TrainConfig
 
-# Of each method: its own first, then what was tried instead.
-TRIED: dict[str, tuple[dict[str, Any], ...]] = {
+# Of each method, what was tried: times the recipe's learning rate, and the constants.
+Tried = tuple[float, dict[str, Any]]
+TRIED: dict[str, tuple[Tried, ...]] = {
     "dsq": (
-        {"quantization_weight": 0.1, "centre_weight": 0.1, "discriminative_weight": 0.5},
-        {"quantization_weight": 0.1, "centre_weight": 0.0, "discriminative_weight": 0.5},
-        {"quantization_weight": 0.02, "centre_weight": 0.02, "discriminative_weight": 0.1},
-        {"quantization_weight": 0.001, "centre_weight": 0.0, "discriminative_weight": 0.005},
+        (1, {"quantization_weight": 0.1, "centre_weight": 0.1, "discriminative_weight": 0.5}),
+        (1, {"quantization_weight": 0.1, "centre_weight": 0.0, "discriminative_weight": 0.5}),
+        (1, {"quantization_weight": 0.02, "centre_weight": 0.02, "discriminative_weight": 0.1}),
+        (1, {"quantization_weight": 0.001, "centre_weight": 0.0, "discriminative_weight": 0.005}),
     ),
     "orthohash": (
-        {"softmax_scale": 12.0, "softmax_margin": 0.2},
-        {"softmax_scale": 8.0, "softmax_margin": 0.2},
-        {"softmax_scale": 16.0, "softmax_margin": 0.2},
-        {"softmax_scale": 12.0, "softmax_margin": 0.3},
+        (2, {"softmax_scale": 16.0, "softmax_margin": 0.2}),
+        (2, {"softmax_scale": 12.0, "softmax_margin": 0.2}),
+        (2, {"softmax_scale": 8.0, "softmax_margin": 0.2}),
+        (2, {"softmax_scale": 5.0, "softmax_margin": 0.2}),
+        (1, {"softmax_scale": 8.0, "softmax_margin": 0.2}),
+        (4, {"softmax_scale": 8.0, "softmax_margin": 0.2}),
+        (2, {"softmax_scale": 8.0, "softmax_margin": 0.4}),
+        (1, {"softmax_scale": 5.0, "softmax_margin": 0.2}),
+        (4, {"softmax_scale": 5.0, "softmax_margin": 0.2}),
     ),
     "csq": (
-        {"quantization_weight": 0.1},
-        {"quantization_weight": 0.01},
-        {"quantization_weight": 0.0001},
+        (4, {"quantization_weight": 0.1}),
+        (4, {"quantization_weight": 0.01}),
+        (4, {"quantization_weight": 0.0001}),
     ),
 }
 SEEDS = (7, 8)
 NAME = "grid-constants"
 
 
-def measure(config: TrainConfig, constants: dict[str, Any], source: str) -> Validation:
+def measure(config: TrainConfig, tried: Tried, source: str) -> Validation:
     """Train, and ask the training images with images of the database that are not among them."""
-    values = "-".join(f"{value:g}" for value in constants.values())
+    values = "-".join(f"{value:g}" for value in (tried[0], *tried[1].values()))
     name = f"{NAME}/{config.objective}-{values}-{config.epochs}-{config.image_size}-{config.seed}"
-    model = trained(name, source, dataclasses.replace(config, **constants))
+    model = trained(name, source, dataclasses.replace(config, **tried[1]))
     with open_source(source) as opened:
         return _ask(model, opened)
 
@@ -81,29 +86,30 @@ def main() -> None:
     rows: list[list[Any]] = []
     asked = database = 0
     for method in options.methods:
-        for constants in TRIED[method]:
+        for factor, constants in TRIED[method]:
             found = []
             for seed in options.seeds:
-                config = settings_of(
-                    method, RATES.get(method, 1.0), options.epochs, options.image_size
-                )
-                one = measure(dataclasses.replace(config, seed=seed), constants, source)
+                config = settings_of(method, factor, options.epochs, options.image_size)
+                config = dataclasses.replace(config, seed=seed)
+                one = measure(config, (factor, constants), source)
                 asked, database = one.query_count, one.database_count
                 found.append(one.map)
-                print(method, constants, seed, f"{one.map:.4f}", file=sys.stderr, flush=True)
+                print(
+                    method, factor, constants, seed, f"{one.map:.4f}", file=sys.stderr, flush=True
+                )
             named = ", ".join(f"{name} {value:g}" for name, value in constants.items())
-            rows.append([method, named, float(np.mean(found)), min(found), max(found)])
+            rows.append([method, named, factor, float(np.mean(found)), min(found), max(found)])
     results.record(
         NAME,
         "Constants of methods of the grid",
         f"`small` at {options.image_size} pixels, {options.epochs} epochs, 32 bits, seeds "
-        f"{', '.join(map(str, options.seeds))}, at the learning rates of the grid: mAP of "
-        f"{asked:,} images of the database of `{PROTOCOL}` that were not trained on, asking its "
+        f"{', '.join(map(str, options.seeds))}; learning rates are multiples of the recipe's. mAP "
+        f"of {asked:,} images of the database of `{PROTOCOL}` that were not trained on, asking its "
         f"{database:,} training images. No query was looked at.",
         [
             {
                 "caption": "mAP on images that are neither trained on nor queries",
-                "columns": ["method", "constants", "mAP", "least", "most"],
+                "columns": ["method", "constants", "times the rate", "mAP", "least", "most"],
                 "rows": rows,
             }
         ],

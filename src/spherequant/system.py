@@ -88,6 +88,11 @@ def _drafts(target: Path) -> Iterator[Path]:
     return target.parent.glob(f"{glob.escape(target.name)}.*.partial")
 
 
+def is_of_the_gpu(error: BaseException) -> bool:
+    """Whether torch tells of the GPU, its memory above all, and not of what it was given."""
+    return type(error).__name__ in {"OutOfMemoryError", "AcceleratorError"}
+
+
 def require_faiss(purpose: str) -> Any:
     """Return the faiss module.
 

@@ -11,28 +11,29 @@ from spherequant.training.recipe import resolve
 
 
 @pytest.mark.parametrize("method", TRIED)
-def test_the_first_that_was_tried_is_what_the_grid_has(method):
-    config = settings_of(method, 1.0, 8, 16)
-    used = resolve(config, images=4_750, labelled=True, bf16_pays=False)
-    constants = TRIED[method][0]
-    assert {name: getattr(used, name) for name in constants} == constants
-
-
-@pytest.mark.parametrize("method", TRIED)
 def test_constants_reach_the_training(method):
     resolved = [
         resolve(
-            dataclasses.replace(settings_of(method, 1.0, 8, 16), **constants),
+            dataclasses.replace(settings_of(method, factor, 8, 16), **constants),
             images=4_750,
             labelled=True,
             bf16_pays=False,
         )
-        for constants in TRIED[method]
+        for factor, constants in TRIED[method]
     ]
     assert [
         {name: getattr(config, name) for name in constants}
-        for config, constants in zip(resolved, TRIED[method], strict=True)
-    ] == list(TRIED[method])
+        for config, (_, constants) in zip(resolved, TRIED[method], strict=True)
+    ] == [constants for _, constants in TRIED[method]]
+
+
+@pytest.mark.parametrize("method", TRIED)
+def test_what_the_grid_has_was_tried(method):
+    config = grid.Wanted("cifar10-54k", method, 32, 0).config(grid.REDUCED)
+    used = resolve(config, images=4_750, labelled=True, bf16_pays=False)
+    factor = grid.RATES.get(method, 1)
+    tried = [constants for rate, constants in TRIED[method] if rate == factor]
+    assert {name: getattr(used, name) for name in tried[0]} in tried
 
 
 def test_no_seed_is_one_of_the_grids():

@@ -4,6 +4,7 @@ import signal
 import time
 
 import pytest
+import torch
 
 from spherequant import __version__
 from spherequant.cli.verbs import DEBUG
@@ -78,6 +79,19 @@ def test_a_full_disk_is_an_error_like_others(spherequant, trained, photos, monke
     page = tmp_path / "new" / "page.html"
     result = spherequant("evaluate", trained.path, photos, "--out", page, code=1)
     assert "No space left on device" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_gpu_too_small_is_an_error_like_others(
+    spherequant, trained, photos, monkeypatch, tmp_path
+):
+    def load(directory):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB")
+
+    monkeypatch.setattr("spherequant.training.Model.load", load)
+    result = spherequant("index", trained.path, photos, "--out", tmp_path / "i", code=1)
+    assert "\nerror: CUDA out of memory.\n" in result.stderr
+    assert "--batch-size" in result.stderr
     assert "Traceback" not in result.stderr
 
 

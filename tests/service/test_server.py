@@ -11,13 +11,25 @@ from pathlib import Path
 
 import httpx
 import pytest
+import torch
 
-from spherequant.errors import ConfigError
+from spherequant.errors import ConfigError, SpherequantError
 from spherequant.index import Index
+from spherequant.service.application import create_app
 from spherequant.service.server import listening
 from spherequant.service.settings import Settings
 
 SRC = Path(__file__).parents[2] / "src"
+
+
+@pytest.mark.parametrize("where", ["load_embedder", "Engine.warm_up"])
+def test_a_model_that_cannot_be_run_here_says_how_it_can(folder, where, monkeypatch):
+    def fail(*_):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(f"spherequant.service.engine.{where}", fail)
+    with pytest.raises(SpherequantError, match=r"cannot be run here.*CUDA_VISIBLE_DEVICES="):
+        create_app(folder, Settings())
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ CONFIG = TrainConfig(
     rounds=2,
 )
 CSQ = dataclasses.replace(CONFIG, objective="csq", bits=8, rounds=0, discriminative_weight=0.0)
-ORTHOHASH = dataclasses.replace(CSQ, objective="orthohash")
+ORTHOHASH = dataclasses.replace(CSQ, objective="orthohash", softmax_margin=0.2)
 NO_NORM = dataclasses.replace(CONFIG, objective="no-norm")
 ADAMW = dataclasses.replace(CONFIG, optimizer="adamw", learning_rate=1e-3, augment="crop")
 
@@ -574,17 +574,19 @@ class TestResume:
 
     @pytest.mark.parametrize("change", [{"seed": 1}, {"centre_weight": 0.25}, {"epochs": 7}])
     def test_other_settings_are_refused(self, unfinished, change):
-        with pytest.raises(SpherequantError, match=r"other settings or images.*--overwrite"):
+        with pytest.raises(
+            SpherequantError, match=rf"other settings \({next(iter(change))}\): .*--overwrite"
+        ):
             make(dataclasses.replace(CONFIG, **change), path=unfinished).run()
 
     def test_other_images_are_refused(self, unfinished):
         renamed = dataclasses.replace(IMAGES, keys=["x.png", *IMAGES.keys[1:]])
-        with pytest.raises(SpherequantError, match="other settings or images"):
+        with pytest.raises(SpherequantError, match="other images or labels"):
             make(CONFIG, renamed, path=unfinished).run()
 
     def test_other_labels_are_refused(self, unfinished):
         relabelled = dataclasses.replace(IMAGES, labels=np.roll(IMAGES.labels, 1, axis=0))
-        with pytest.raises(SpherequantError, match="other settings or images"):
+        with pytest.raises(SpherequantError, match="other images or labels"):
             make(CONFIG, relabelled, path=unfinished).run()
 
     def test_a_damaged_state_is_a_clear_error(self, unfinished):

@@ -387,6 +387,14 @@ class TestDamage:
         with pytest.raises(FormatError, match="spherequant train SOURCE --out"):
             Model.load(tmp_path / "nowhere")
 
+    def test_a_gpu_too_small_is_no_damage(self, copied, monkeypatch):
+        def to(self, *arguments, **options):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+        monkeypatch.setattr(EmbeddingNetwork, "to", to)
+        with pytest.raises(torch.cuda.OutOfMemoryError):
+            Model.load(copied)
+
     def test_a_newer_schema_says_how_to_upgrade(self, copied):
         edit_json(copied, lambda values: values.update(schema=SCHEMA + 1))
         with pytest.raises(FormatError, match="pip install --upgrade spherequant"):

@@ -520,7 +520,7 @@ class TestResume:
         with pytest.raises(CutError):
             train(few, TINY, out=tmp_path, report=cut_in_third_epoch)
         other = dataclasses.replace(TINY, centre_weight=0.5)
-        with pytest.raises(SpherequantError, match="other settings or images"):
+        with pytest.raises(SpherequantError, match=r"other settings \(centre_weight\)"):
             train(few, other, out=tmp_path)
         assert train(few, other, out=tmp_path, overwrite=True).config.centre_weight == 0.5
 

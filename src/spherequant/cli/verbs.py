@@ -25,12 +25,25 @@ from spherequant.cli.search import search
 from spherequant.cli.serve import serve
 from spherequant.cli.train import train
 from spherequant.errors import SpherequantError
+from spherequant.system import is_of_the_gpu
 
 DEBUG = "SPHEREQUANT_DEBUG"
 _RESUMED = {
     "train": "The same command goes on where it stopped (leave out --overwrite).",
     "index": "The same command goes on where it stopped.",
 }
+_GPU = (
+    "Where the GPU's memory is too small, give a smaller --batch-size or --image-size; with "
+    "CUDA_VISIBLE_DEVICES= (empty) everything runs on the processor."
+)
+
+
+def _told(message: str) -> typer.Exit:
+    """Print why a verb failed; what ends it."""
+    if os.environ.get(DEBUG):
+        traceback.print_exc()
+    note("\n".join(map(one_line, f"error: {message}".split("\n"))))
+    return typer.Exit(1)
 
 
 class Verbs(TyperGroup):
@@ -50,10 +63,11 @@ class Verbs(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(141) from None
         except (SpherequantError, OSError) as error:
-            if os.environ.get(DEBUG):
-                traceback.print_exc()
-            note("\n".join(map(one_line, f"error: {error}".split("\n"))))
-            raise typer.Exit(1) from None
+            raise _told(str(error)) from None
+        except RuntimeError as error:
+            if not is_of_the_gpu(error):
+                raise
+            raise _told(f"{str(error).splitlines()[0]}\n{_GPU}") from None
         except KeyboardInterrupt:
             note(" ".join(["Stopped.", _RESUMED.get(ctx.invoked_subcommand or "", "")]).strip())
             raise typer.Exit(130) from None

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from spherequant.embedding.network import exact_convolutions
+from spherequant.embedding.arithmetic import exact_float32
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +42,7 @@ def folded(network: Network, side: int) -> Network:
     device = next(network.parameters()).device
     noise = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     images = noise.to(device, memory_format=torch.channels_last)
-    with exact_convolutions(device):
+    with exact_float32(device):
         expected = pairs.seen(images)
     if not pairs.found:
         return network
@@ -54,7 +54,7 @@ def folded(network: Network, side: int) -> Network:
         _replace(twin, normalisation, _what_stays(after))
     twin.to(memory_format=torch.channels_last)
     bound = 1e-4 * float(expected.abs().max())
-    with exact_convolutions(device):
+    with exact_float32(device):
         given = twin(images)
     return twin if torch.allclose(given, expected, rtol=1e-3, atol=bound) else network
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+
+from spherequant.embedding.arithmetic import exact_float32
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -120,7 +121,7 @@ def over_batches(
         width: values in a row.
         preprocessing: the one that prepared the pixels.
         pixels_NSS3: uint8.
-        device: where it is computed, with exact convolutions.
+        device: where it is computed.
         batch: images in each pass.
         fill: see ``embed_batches``.
 
@@ -133,21 +134,10 @@ def over_batches(
         filled = np.zeros((size, *part.shape[1:]), np.uint8)
         filled[: len(part)] = part
         images = preprocessing.standardise(torch.from_numpy(filled).to(device))
-        with exact_convolutions(device):
+        with exact_float32(device):
             computed = compute(images)
         rows[start : start + len(part)] = computed[: len(part)].cpu().numpy()
     return rows
-
-
-def exact_convolutions(device: torch.device) -> AbstractContextManager[None]:
-    """On a GPU float32 means float32: TF32 would round the products of convolutions.
-
-    The flag is the whole process's: it is left alone where threads may embed at once.
-    """
-    if device.type != "cuda":
-        return nullcontext()
-    flags: AbstractContextManager[None] = torch.backends.cudnn.flags(allow_tf32=False)
-    return flags
 
 
 def _passes(count: int, batch: int, *, fill: bool) -> Iterator[tuple[int, int]]:

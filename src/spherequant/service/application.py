@@ -50,6 +50,17 @@ logger = logging.getLogger(__name__)
 PAGE = Path(__file__).with_name("page")
 
 
+def _warm(folder: Path, settings: Settings, metrics: Metrics) -> Engine:
+    """The engine, after its model has embedded an image."""
+    engine = Engine(folder, settings, metrics)
+    try:
+        engine.warm_up()
+    except BaseException:
+        engine.close()
+        raise
+    return engine
+
+
 def create_app(directory: str | PathLike[str], settings: Settings) -> FastAPI:
     """The application that serves an index.
 
@@ -62,11 +73,11 @@ def create_app(directory: str | PathLike[str], settings: Settings) -> FastAPI:
         SpherequantError: its model cannot be run.
     """
     metrics = Metrics()
-    engine = Engine(Path(directory).absolute(), settings, metrics)
     try:
-        engine.warm_up()
+        engine = _warm(Path(directory).absolute(), settings, metrics)
+    except SpherequantError:
+        raise
     except Exception as error:
-        engine.close()
         raise SpherequantError(
             f"the model of {directory} cannot be run here ({type(error).__name__}: {error}): with "
             "CUDA_VISIBLE_DEVICES= (empty) it runs on the processor; 'spherequant doctor' looks at "

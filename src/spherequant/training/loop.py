@@ -16,11 +16,13 @@ import numpy as np
 import torch
 
 from spherequant.embedding import embed_batches, folded
+from spherequant.embedding.arithmetic import steady_kernels
 from spherequant.errors import FormatError, SpherequantError
 from spherequant.quantizer import ClassTarget, Encoder
 from spherequant.quantizer.learning import DEFAULT_ITERATIONS, learn_codebooks
 from spherequant.quantizer.signs import sign_codebooks
 from spherequant.quantizer.target import REACH, SHARPNESS
+from spherequant.system import is_of_the_gpu
 from spherequant.training import augment, checkpoint, losses
 from spherequant.training.binary_terms import BinaryTerms
 from spherequant.training.centres import CentreSums, centres_of
@@ -163,7 +165,8 @@ class Trainer:
         while self.epoch < self.config.epochs:
             if self.epoch in rounds:
                 self._learn_codes(last=False)
-            self._train_epoch(begun, done_before)
+            with steady_kernels(self.fabric.device):
+                self._train_epoch(begun, done_before)
             self.epoch += 1
             self._keep()
         # From here on the network is the averaged one.
@@ -414,10 +417,14 @@ class Trainer:
             return
         tensors, facts = checkpoint.load_checkpoint(self.checkpoint_path)
         progress = {"epoch": 0, "seconds": 0}
-        if {**facts, **progress} != {**self._facts(), **progress}:
+        own = self._facts()
+        if {**facts, **progress} != {**own, **progress}:
+            theirs = facts.get("config", {})
+            other = [name for name, value in own["config"].items() if theirs.get(name) != value]
+            what = f"settings ({', '.join(other)})" if other else "images or labels"
             raise SpherequantError(
-                f"{self.checkpoint_path} belongs to a training with other settings or images: go "
-                "on with those, name another --out, or start over with --overwrite"
+                f"{self.checkpoint_path} belongs to a training with other {what}: go on with "
+                "those, name another --out, or start over with --overwrite"
             )
         device = self.fabric.device
         self.epoch, self.earlier_seconds = int(facts["epoch"]), float(facts["seconds"])
@@ -426,6 +433,8 @@ class Trainer:
             self.average.load_state_dict(checkpoint.under("average/", tensors))
             checkpoint.restore_optimizer(self.optimizer, checkpoint.under("optimizer/", tensors))
         except (RuntimeError, ValueError) as error:
+            if is_of_the_gpu(error):
+                raise
             raise FormatError(
                 f"{self.checkpoint_path} holds the state of another network: start over with "
                 "--overwrite"

@@ -32,7 +32,7 @@ from spherequant.embedding import (
 from spherequant.errors import ConfigError, FormatError, InputError
 from spherequant.images.decoding import picture
 from spherequant.quantizer import Codebooks, Encoder
-from spherequant.system import replacing
+from spherequant.system import is_of_the_gpu, replacing
 from spherequant.training.config import TrainConfig
 from spherequant.training.randomness import key_hashes
 
@@ -332,6 +332,8 @@ class Model:
                 summary=dict(values["training"]),
             )
         except (KeyError, TypeError, ValueError, OSError, RuntimeError, SafetensorError) as error:
+            if is_of_the_gpu(error):
+                raise
             raise FormatError(_DAMAGED.format(folder, error)) from error
         if model.fingerprint != values.get("fingerprint"):
             raise FormatError(_DAMAGED.format(folder, "its files do not match its fingerprint"))
