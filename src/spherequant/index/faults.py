@@ -83,7 +83,7 @@ def reported(action: str) -> Iterator[None]:
         yield
     except SpherequantError:
         raise
-    except (OSError, ValueError, RuntimeError, NotImplementedError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise translate(error, action) from error
     except BaseException as error:
         if is_panic(error):

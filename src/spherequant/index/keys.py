@@ -7,7 +7,7 @@ pieces that are merged size class by size class: a key is rewritten a few times 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 KEY_INDEX = "key_index"
+AnyT = TypeVar("AnyT")
+
 # Bounds the text of one filter: about 100 bytes a key.
 _LOOKUP_KEYS = 2_000
 # Reading the keys of so many items costs what looking up one key in the index does.
@@ -71,7 +73,7 @@ def find_rows(dataset: Any, keys: Sequence[str], names: Sequence[str]) -> pa.Tab
     else:
         tables = [
             dataset.to_table(columns=list(names), filter=_among(some), with_row_address=True)
-            for some in _chunks(unique, _LOOKUP_KEYS)
+            for some in chunks(unique, _LOOKUP_KEYS)
         ]
     if tables:
         return pa.concat_tables(tables)
@@ -95,5 +97,6 @@ def _among(keys: Sequence[str]) -> str:
     return f"key IN ({', '.join(map(quote, keys))})"
 
 
-def _chunks(values: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+def chunks(values: Sequence[AnyT], size: int) -> Iterator[Sequence[AnyT]]:
+    """The values in order, so many at a time."""
     return (values[start : start + size] for start in range(0, len(values), size))

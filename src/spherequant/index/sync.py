@@ -15,7 +15,7 @@ the next run. Removals come last.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -36,6 +36,7 @@ from spherequant.images import (
 from spherequant.images.listing import nfc
 from spherequant.index.catalogue import Change, Owner, Removal, Upsert
 from spherequant.index.columns import Rows, Value, parse_text
+from spherequant.index.keys import chunks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -260,7 +261,7 @@ class Sync:
             progress: called with (images done, images in all).
         """
         bad: list[Skip] = []
-        for keys in _chunks(list(plan.relabel), COMMIT_ITEMS):
+        for keys in chunks(list(plan.relabel), COMMIT_ITEMS):
             values = [self._values(plan.relabel[key]) for key in keys]
             commit(Change(keys, values, self.owner, self._columns))
         wanted = plan.new | plan.changed
@@ -269,7 +270,7 @@ class Sync:
             for rows in self._embedded(items, embedder(), bad, progress):
                 commit(Upsert(rows.table(self._header), self.owner, self._columns))
         removed = 0
-        for keys in _chunks(plan.gone, COMMIT_ITEMS):
+        for keys in chunks(plan.gone, COMMIT_ITEMS):
             removed += commit(Removal(keys, self.owner))
         return plan.outcome(bad, removed)
 
@@ -310,7 +311,7 @@ class Sync:
                 return error
 
         with ThreadPoolExecutor(_DIGEST_THREADS) as pool:
-            for some in _chunks(doubtful, _DIGESTS_AHEAD):
+            for some in chunks(doubtful, _DIGESTS_AHEAD):
                 found = pool.map(digest, [item for item, _ in some])
                 for (item, row), result in zip(some, found, strict=True):
                     if isinstance(result, InputError):
@@ -475,7 +476,3 @@ def _clash(key: str, theirs: Owner, ours: Owner) -> DuplicateKeyError:
         "was changed. Give this source a name of its own, which prefixes its keys "
         "(--source-name NAME)."
     )
-
-
-def _chunks(values: Sequence[Any], size: int) -> Iterable[Any]:
-    return (values[start : start + size] for start in range(0, len(values), size))

@@ -153,11 +153,11 @@ def compact(dataset: Any) -> None:
         )
 
 
-def _merge(dataset: Any, *spared: int | None, **options: Any) -> None:
-    """Let Lance merge fragments as it plans to, all but some."""
+def _merge(dataset: Any, spared: int | None, **options: Any) -> None:
+    """Let Lance merge fragments as it plans to, all but one."""
     dataset.optimize.compact_files(
         batch_size=_BATCH_ROWS,
-        excluded_fragment_ids=[number for number in spared if number is not None],
+        excluded_fragment_ids=[] if spared is None else [spared],
         **options,
     )
 

@@ -18,7 +18,7 @@ from spherequant.errors import DuplicateKeyError, InputError
 from spherequant.images import Limits, decode
 from spherequant.index import Index, Searcher, StoredItem, load_embedder
 from spherequant.index.arguments import check_keys
-from spherequant.index.header import MODEL_FOLDER
+from spherequant.index.header import MODEL_FOLDER, read_header
 from spherequant.quantizer import normalise_rows
 from spherequant.service.problems import Problem, not_found
 from spherequant.service.processors import Processors
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-    from spherequant.index import BatchEmbedder
     from spherequant.service.metrics import Metrics
     from spherequant.service.settings import Settings
 
@@ -129,12 +128,10 @@ class Engine:
     def __init__(self, folder: Path, settings: Settings, metrics: Metrics) -> None:
         self.settings = settings
         self.metrics = metrics
-        self.index = Index.open(folder)
+        takes_images = read_header(folder).encoder == "model"
+        self.model = load_embedder(folder / MODEL_FOLDER) if takes_images else None
+        self.index = Index.open(folder, self.model)
         self.header = self.index.header
-        self.model: BatchEmbedder | None = None
-        if self.header.encoder == "model":
-            self.model = load_embedder(folder / MODEL_FOLDER)
-            self.index = Index.open(folder, self.model)
         self._processors = Processors() if self.model is not None else None
         self._searcher = self.index.searcher
         self._searcher_lock = threading.Lock()
@@ -147,7 +144,6 @@ class Engine:
     def _make_stages(self) -> None:
         bounds, metrics = self.settings, self.metrics
         asks, uploads = bounds.max_asks, bounds.max_uploads
-        # In the order in which work passes through them: they are closed in that order.
         self._decoding: Stage[Upload, Picture] = Stage(
             "decode", self._decode, metrics, limit=uploads, workers=bounds.decoders
         )
@@ -182,6 +178,18 @@ class Engine:
         self._counting: Stage[Callable[[Searcher], Any], Any] = Stage(
             "count", self._count, metrics, limit=_MOST_WAITING
         )
+        # In the order in which work passes through them: they are closed in that order.
+        self._stages: tuple[Stage[Any, Any], ...] = (
+            self._decoding,
+            self._embedding,
+            self._writing,
+            self._searching,
+            self._filtering,
+            self._looking_up,
+            self._reading,
+            self._refreshing,
+            self._counting,
+        )
 
     @property
     def searcher(self) -> Searcher:
@@ -198,17 +206,7 @@ class Engine:
 
     def close(self) -> None:
         """Finish what was accepted, then let go of the index."""
-        for stage in (
-            self._decoding,
-            self._embedding,
-            self._writing,
-            self._searching,
-            self._filtering,
-            self._looking_up,
-            self._reading,
-            self._refreshing,
-            self._counting,
-        ):
+        for stage in self._stages:
             stage.close()
         self.index.close()
 

@@ -252,7 +252,7 @@ class Trainer:
         for group, base in zip(self.optimizer.param_groups, self._base_rates, strict=True):
             group["lr"] = base * factor
 
-    def _learn_codes(self, *, last: bool) -> Codebooks:
+    def _learn_codes(self, *, last: bool) -> tuple[Codebooks, torch.Tensor]:
         """Embed the clean images, then learn centres, codebooks and codes of them.
 
         The codebooks are learned from the start: the embeddings have moved since the last round.
@@ -270,7 +270,7 @@ class Trainer:
         centres = sums.centres()
         if self.config.binary:
             self.centres = centres.to(self.fabric.device)
-            return sign_codebooks(self.config.bits, unit=True)
+            return sign_codebooks(self.config.bits, unit=True), centres
         if last:
             self._ask_held_out(self._class_target(centres), z_ND)
         if last and self.config.encode_toward_class:
@@ -290,7 +290,7 @@ class Trainer:
         decoded_ND = codebooks.decode(Encoder(codebooks).encode(u_ND))
         self.reconstructions = torch.from_numpy(decoded_ND).to(device)
         self.centres = centres.to(device)
-        return codebooks
+        return codebooks, centres
 
     def _target(self, z_ND: np.ndarray, centres: torch.Tensor) -> np.ndarray:
         """Return u: embeddings blended with the centres of their given labels."""
@@ -347,11 +347,9 @@ class Trainer:
         )
 
     def _finish(self) -> Encoder:
-        codebooks = self._learn_codes(last=True)
+        codebooks, centres = self._learn_codes(last=True)
         self._say("finish")
-        if self.centres is None:
-            raise SpherequantError("the last round learned no centres: this is a defect")
-        return Encoder(codebooks, self._class_target(self.centres))
+        return Encoder(codebooks, self._class_target(centres))
 
     # -- telling and keeping ------------------------------------------------------------------
 
