@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import lance
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
@@ -22,7 +23,7 @@ from spherequant.errors import (
     UnknownKeyError,
 )
 from spherequant.index import Index
-from spherequant.index.catalogue import Change
+from spherequant.index.catalogue import Change, Removal
 
 
 def test_an_empty_index_answers(index, unit_rows):
@@ -596,6 +597,67 @@ class TestColumnsOfTheFirstItems:
             {"year": None, "note": None},
             {"year": None, "note": "n"},
         ]
+
+    @pytest.mark.parametrize("kind", ["add", "update"])
+    def test_columns_in_any_order_and_of_several_writes(
+        self, index_without_a_word, unit_rows, kind
+    ):
+        index = index_without_a_word
+        given = [{"year": 1, "place": "x"}, {"place": "y", "weight": 2}, {"year": 3}]
+        keys, rows = ["a", "b", "c"], unit_rows(3)
+        if kind == "update":
+            index.add(keys, vectors=rows)
+        barrier = threading.Barrier(3)
+
+        def write(number):
+            barrier.wait()
+            if kind == "add":
+                one = slice(number, number + 1)
+                return index.add(keys[one], vectors=rows[one], metadata=[given[number]])
+            return index.update([keys[number]], metadata=[given[number]])
+
+        with ThreadPoolExecutor(3) as pool:
+            for done in [pool.submit(write, number) for number in range(3)]:
+                assert len(done.result()) == 1
+        index.refresh()
+        assert index.header.metadata == {"year": "int64", "place": "string", "weight": "int64"}
+        for key, metadata in zip(keys, given, strict=True):
+            assert {n: v for n, v in index.get([key])[0].metadata.items() if v} == metadata
+
+    def test_a_write_that_contradicts_another_of_its_commit_brings_nothing(
+        self, index_without_a_word, unit_rows
+    ):
+        index = index_without_a_word
+        index.add(["a", "b"], vectors=unit_rows(2))
+        first, second = index._catalogue.commit(
+            [
+                Change(["a"], [{"x": 1}], columns={"x": "int64"}),
+                Change(["b"], [{"x": "t", "y": 1}], columns={"x": "string", "y": "int64"}),
+            ]
+        )
+        assert first.tolist() == [0]
+        assert isinstance(second, InputError)
+        index.refresh()
+        assert index.header.metadata == {"x": "int64"}
+
+    def test_an_error_of_one_kind_of_write_leaves_the_others_their_outcome(
+        self, index, unit_rows, monkeypatch
+    ):
+        index.add(["a"], vectors=unit_rows(1))
+
+        def fail(*_):
+            raise pa.ArrowInvalid("something unforeseen")
+
+        monkeypatch.setattr(index._catalogue, "_try_change", fail)
+        done = index._catalogue.commit([Removal(["a"]), Change(["a"], [{"labels": []}])])
+        assert done[0] == 1
+        assert isinstance(done[1], pa.ArrowInvalid)
+
+    def test_what_is_no_list(self, index, unit_rows):
+        with pytest.raises(InputError, match="labels are a list with one entry for each key"):
+            index.add(["a"], vectors=unit_rows(1), labels=(label for label in ["x"]))
+        with pytest.raises(InputError, match="metadata are a list with one entry for each key"):
+            index.add(["a"], vectors=unit_rows(1), metadata=({} for _ in range(1)))
 
     def test_who_comes_too_late_is_told_the_columns(self, index_without_a_word, unit_rows):
         index = index_without_a_word

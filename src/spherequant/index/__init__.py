@@ -33,6 +33,11 @@
 
 from __future__ import annotations
 
+import os
+
+# Lance logs to stderr what it then also raises; it looks when it is first imported.
+os.environ.setdefault("LANCE_LOG", "error")
+
 from spherequant.index.columns import infer_metadata_columns
 from spherequant.index.counts import Counts
 from spherequant.index.duplicates import (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,14 +45,21 @@ def first_repeat(keys: Sequence[str]) -> str | None:
     return None
 
 
-def check_length(what: str, length: int, expected: int) -> None:
-    """Refuse a list that has not one entry for each key.
+def check_length(what: str, given: object, expected: int) -> None:
+    """Refuse what has not one entry for each key.
+
+    Args:
+        what: its name, for the message.
+        given: a list, or an array.
+        expected: how many keys there are.
 
     Raises:
-        InputError: the lengths differ.
+        InputError: the lengths differ, or it has none.
     """
-    if length != expected:
-        raise InputError(f"{what}: {length} given for {expected} keys; give one for each.")
+    if not isinstance(given, Sized):
+        raise InputError(f"{what} are a list with one entry for each key, not {given!r:.80}.")
+    if len(given) != expected:
+        raise InputError(f"{what}: {len(given)} given for {expected} keys; give one for each.")
 
 
 def check_labels(
@@ -67,7 +74,7 @@ def check_labels(
         return [()] * len(keys)
     if isinstance(labels, str):
         raise InputError("labels are a list with one entry for each key; got one text.")
-    check_length("labels", len(labels), len(keys))
+    check_length("labels", labels, len(keys))
     checked = []
     for key, given in zip(keys, labels, strict=True):
         some = (given,) if isinstance(given, str) or not isinstance(given, Iterable) else given
@@ -119,7 +126,7 @@ def check_originals(
         return [None] * len(keys)
     if not with_images:
         raise InputError("originals are the files of images: give the images too.")
-    check_length("originals", len(originals), len(keys))
+    check_length("originals", originals, len(keys))
     checked: list[bytes | None] = []
     for key, data in zip(keys, originals, strict=True):
         if data is not None and not (isinstance(data, bytes) and data):

@@ -42,7 +42,7 @@ from spherequant.index.columns import (
 )
 from spherequant.index.faults import reported
 from spherequant.index.header import LANCE_STORAGE
-from spherequant.index.keys import create_key_index, find_rows
+from spherequant.index.keys import create_key_index, find_rows, rows_at
 from spherequant.index.originals import kept_originals
 from spherequant.index.replacing import remove_rows, replace_rows
 
@@ -168,7 +168,7 @@ class Catalogue:
             group = list(run)
             try:
                 outcomes += self._commit_alike(kind, group)
-            except SpherequantError as error:
+            except Exception as error:  # earlier groups are durable, and keep their outcomes
                 outcomes += [error] * len(group)
         return outcomes
 
@@ -187,23 +187,17 @@ class Catalogue:
             "again, or let fewer processes write at once."
         )
 
-    def _add_columns(self, planned_on: Any, writes: Iterable[Upsert | Change]) -> bool:
+    def _add_columns(self, planned_on: Any, columns: Mapping[str, str]) -> bool:
         """Add the columns that writes bring with them; whether there were any to add.
 
         Stored items have null in them. Call it when nothing else stands in the writes' way: the
         columns stay.
         """
-        wanted: dict[str, pa.DataType] = {}
-        for write in writes:
-            for name, kind in write.columns.items():
-                wanted.setdefault(name, TYPES[kind])
-        schema = pa.schema(
-            [pa.field(*one) for one in wanted.items() if one[0] not in planned_on.schema.names]
-        )
-        if not len(schema):
+        missing = [name for name in columns if name not in planned_on.schema.names]
+        if not missing:
             return False
         with reported(self._action):
-            planned_on.add_columns(schema)
+            planned_on.add_columns(pa.schema([(name, TYPES[columns[name]]) for name in missing]))
         return True
 
     def _try_upsert(self, writes: list[Upsert], reserved: dict[str, int]) -> Outcomes:
@@ -214,16 +208,18 @@ class Catalogue:
             stored = _look_up(planned_on, (key for some in keys for key in some))
         owners = {key: place.owner for key, place in stored.items()}
         refused: dict[int, BaseException] = {}
+        columns: dict[str, str] = {}
         for number, write in enumerate(writes):
             foreign = [key for key in keys[number] if owners.get(key, write.owner) != write.owner]
             if foreign:
                 refused[number] = _clash(foreign, owners[foreign[0]], write.owner)
-            elif unfit := _unfit(write.columns, planned_on):
+            elif unfit := _unfit(write.columns, columns, planned_on):
                 refused[number] = unfit
             else:
                 owners.update(dict.fromkeys(keys[number], write.owner))
+                columns |= write.columns
         accepted = [number for number in range(len(writes)) if number not in refused]
-        if self._add_columns(planned_on, (writes[n] for n in accepted)):
+        if self._add_columns(planned_on, columns):
             return self._try_upsert(writes, reserved)
         ids = {key: place.id for key, place in stored.items()}
         wanted = [key for n in accepted for key in keys[n] if key not in ids]
@@ -257,12 +253,16 @@ class Catalogue:
             planned_on = self._versions.latest()
             wanted = [key for write in writes for key in write.keys]
             names = [name for name in planned_on.schema.names if name != "original"]
-            found = find_rows(planned_on, wanted, names)
-        rows = {row["key"]: row for row in found.drop_columns("_rowaddr").to_pylist()}
+            found = find_rows(planned_on, wanted, ["key"])
+            stored_rows = rows_at(planned_on, found["_rowaddr"].to_numpy(), names)
+            rows = {row["key"]: row for row in stored_rows}
         outcomes: Outcomes = []
-        refusals = [_refusal(write, rows) or _unfit(write.columns, planned_on) for write in writes]
-        accepted = [write for write, refused in zip(writes, refusals, strict=True) if not refused]
-        if self._add_columns(planned_on, accepted):
+        columns: dict[str, str] = {}
+        refusals: list[SpherequantError | None] = []
+        for write in writes:
+            refusals.append(_refusal(write, rows) or _unfit(write.columns, columns, planned_on))
+            columns |= {} if refusals[-1] else write.columns
+        if self._add_columns(planned_on, columns):
             return self._try_change(writes)
         changed: dict[str, None] = {}
         for write, refusal in zip(writes, refusals, strict=True):
@@ -384,8 +384,16 @@ def _refusal(write: Change, rows: Mapping[str, Any]) -> SpherequantError | None:
     return None
 
 
-def _unfit(columns: Mapping[str, str], dataset: Any) -> InputError | None:
-    """Why columns cannot come with a write any more, None where they can."""
+def _unfit(
+    columns: Mapping[str, str], coming: Mapping[str, str], dataset: Any
+) -> InputError | None:
+    """Why columns cannot come with a write any more, None where they can.
+
+    Args:
+        columns: name -> type of the write's.
+        coming: of those that writes before it in the same commit bring.
+        dataset: what is stored.
+    """
     stored: pa.Schema = dataset.schema
     missing = [name for name in columns if name not in stored.names]
     if missing and set(stored.names).difference(OURS) and dataset.count_rows():
@@ -394,10 +402,11 @@ def _unfit(columns: Mapping[str, str], dataset: Any) -> InputError | None:
             f"columns, which are {', '.join(sorted(set(stored.names).difference(OURS)))}."
         )
     for name, kind in columns.items():
-        if name not in missing and stored.field(name).type != TYPES[kind]:
+        theirs = coming.get(name, kind) if name in missing else type_name(stored.field(name).type)
+        if theirs != kind:
             return InputError(
                 f"metadata {name!r} is {kind} here, and another writer has made its column "
-                f"{type_name(stored.field(name).type)}."
+                f"{theirs}."
             )
     return None
 

@@ -96,11 +96,11 @@ def decided(header: Header, stored: pa.Schema) -> Header:
 
 
 def with_nulls(table: pa.Table, stored: pa.Schema) -> pa.Table:
-    """The rows with null in columns of the user that another writer has decided on since."""
+    """The rows with null in columns of the user that they lack, columns in the stored order."""
     for field in stored:
         if field.name not in OURS and field.name not in table.schema.names:
             table = table.append_column(field, pa.nulls(table.num_rows, field.type))
-    return table
+    return table.select([name for name in stored.names if name in table.schema.names])
 
 
 def type_name(kind: pa.DataType) -> str:

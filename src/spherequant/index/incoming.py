@@ -85,13 +85,13 @@ class Incoming:
             model = self.embedder() if unit is None else None
             found = _look_at(check_images(images), len(keys), model, self.header, shown)
             unit = found if unit is None else unit
-            check_length("images", len(shown.phashes), len(keys))
+            check_length("images", shown.phashes, len(keys))
         if unit is not None:
-            check_length("vectors", len(unit), len(keys))
+            check_length("vectors", unit, len(keys))
             made = self.encoder().encode(unit)
         else:
             made = _check_codes(as_array(codes, "codes"), self.header)
-            check_length("codes", len(made), len(keys))
+            check_length("codes", made, len(keys))
             if self.header.keep_vectors:
                 raise InputError(
                     "this index keeps vectors, which codes do not give: add vectors or images."
@@ -196,7 +196,7 @@ def _check_metadata(
 ) -> list[dict[str, columns.Value]]:
     if metadata is None:
         return [{} for _ in keys]
-    check_length("metadata", len(metadata), len(keys))
+    check_length("metadata", metadata, len(keys))
     checked = []
     for key, given in zip(keys, metadata, strict=True):
         values = columns.as_mapping(given, key)

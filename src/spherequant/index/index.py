@@ -661,7 +661,7 @@ def _columns_of(
     """What gives name -> type of the metadata of ``add`` and ``update``."""
     if metadata is None:
         return None
-    check_length("metadata", len(metadata), len(keys))
+    check_length("metadata", metadata, len(keys))
     return partial(columns_of_values, metadata, keys)
 
 

@@ -15,6 +15,9 @@ import pyarrow.compute as pc
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    import numpy as np
+    from numpy.typing import NDArray
+
 KEY_INDEX = "key_index"
 AnyT = TypeVar("AnyT")
 
@@ -95,6 +98,16 @@ def _matching(dataset: Any, keys: list[str], names: Sequence[str]) -> Iterator[p
 
 def _among(keys: Sequence[str]) -> str:
     return f"key IN ({', '.join(map(quote, keys))})"
+
+
+def rows_at(
+    dataset: Any, addresses: NDArray[np.integer[Any]], names: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """Stored columns of the rows at these addresses, in no particular order."""
+    for some in chunks(addresses.tolist(), _LOOKUP_KEYS):
+        listed = ", ".join(map(str, some))
+        table = dataset.to_table(columns=list(names), filter=f"_rowaddr IN ({listed})")
+        yield from table.to_pylist()
 
 
 def chunks(values: Sequence[AnyT], size: int) -> Iterator[Sequence[AnyT]]:

@@ -33,7 +33,7 @@ from spherequant.index.duplicates import (
 from spherequant.index.faults import reported
 from spherequant.index.filters import filtered, matching_ids
 from spherequant.index.header import LEASES_FOLDER, Header
-from spherequant.index.keys import find_rows
+from spherequant.index.keys import find_rows, rows_at
 from spherequant.index.leases import Lease, take_lease
 from spherequant.index.originals import kept_originals
 from spherequant.index.scan import Part, top_k
@@ -57,7 +57,6 @@ _CACHED_FILTERS = 64
 # Bytes of cached filters: a bitmap takes an eighth of a byte for each item.
 _CACHED_BYTES = 64 << 20
 _MAX_RESULTS = 50_000_000
-_LOOKUP_ROWS = 5_000
 _SCAN_ROWS = 8_192
 _ITEM_COLUMNS = (
     "id",
@@ -494,10 +493,7 @@ class Searcher:
         """Stored columns of the items with these ids, in no particular order."""
         addresses = self._items.addresses(ids)
         with reported("cannot read items of the index"):
-            for start in range(0, len(addresses), _LOOKUP_ROWS):
-                listed = ", ".join(map(str, addresses[start : start + _LOOKUP_ROWS].tolist()))
-                table = self._dataset.to_table(columns=names, filter=f"_rowaddr IN ({listed})")
-                yield from table.to_pylist()
+            yield from rows_at(self._dataset, addresses, names)
 
     def _filtered(self, where: str) -> list[Part]:
         """What to scan under a filter, from a cache bounded in number and bytes."""

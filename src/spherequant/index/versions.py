@@ -6,11 +6,7 @@ begins with nothing and fills caches of several gigabytes.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
-
-# Lance logs to stderr what it then also raises.
-os.environ.setdefault("LANCE_LOG", "error")
 
 import lance
 

@@ -88,11 +88,13 @@ def create_app(directory: str | PathLike[str], settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         refreshing = asyncio.create_task(_refresh(service))
-        yield
-        refreshing.cancel()
-        with suppress(asyncio.CancelledError):
-            await refreshing
-        await asyncio.to_thread(engine.close)
+        try:
+            yield
+        finally:
+            refreshing.cancel()
+            with suppress(asyncio.CancelledError):
+                await refreshing
+            await asyncio.to_thread(engine.close)
 
     app = FastAPI(
         title="spherequant",
@@ -147,7 +149,7 @@ async def _refresh(service: Service) -> None:
         await asyncio.sleep(service.settings.refresh_seconds)
         try:
             await service.engine.refresh()
-        except SpherequantError as error:
+        except Exception as error:  # whatever it is, the next try may succeed
             logger.warning("the index could not be refreshed: %s", type(error).__name__)
 
 

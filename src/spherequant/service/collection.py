@@ -37,10 +37,16 @@ router = APIRouter(tags=["collection"])
 _MOST_LABELS = 1_000
 _MOST_VALUES = 50
 
+_MOST_GROUPS = 200
+
 Distance = Annotated[
     int, Query(ge=0, le=16, description="Bits of 64 in which two images may differ.")
 ]
-Limit = Annotated[int, Query(ge=1, le=200, description="Entries in the answer.")]
+# Beyond, grouping a million items takes longer than an answer may.
+GroupDistance = Annotated[
+    int, Query(ge=0, le=6, description="Bits of 64 in which neighbours in a group may differ.")
+]
+Limit = Annotated[int, Query(ge=1, le=_MOST_GROUPS, description="Entries in the answer.")]
 
 
 @router.get("/v1/labels", summary="Labels with counts", responses=described(401, 422, 503))
@@ -148,7 +154,7 @@ async def latest(service: Reader, n: Limit = 20, where: WhereQuery = None) -> La
 )
 async def duplicates(
     service: Reader,
-    max_distance: Distance = 4,
+    max_distance: GroupDistance = 4,
     limit: Limit = 50,
     where: WhereQuery = None,
     exact: Annotated[bool, Query(description="Only files that are the same to the byte.")] = False,
@@ -158,7 +164,7 @@ async def duplicates(
     where = service.checked(where)
 
     def find(searcher: Searcher) -> Duplicates:
-        found = searcher.duplicate_groups(max_distance=distance, limit=limit, where=where)
+        found = searcher.duplicate_groups(max_distance=distance, limit=_MOST_GROUPS, where=where)
         return Duplicates(
             groups=[
                 DuplicateGroup(
@@ -174,8 +180,9 @@ async def duplicates(
             items=found.items,
         )
 
-    question = ("duplicates", distance, limit, where)
-    return await service.within(service.engine.count(question, find))
+    question = ("duplicates", distance, where)
+    found = await service.within(service.engine.count(question, find, slow=True))
+    return Duplicates(groups=found.groups[:limit], total=found.total, items=found.items)
 
 
 @router.get(

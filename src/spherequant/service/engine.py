@@ -178,6 +178,9 @@ class Engine:
         self._counting: Stage[Callable[[Searcher], Any], Any] = Stage(
             "count", self._count, metrics, limit=_MOST_WAITING
         )
+        self._grouping: Stage[Callable[[Searcher], Any], Any] = Stage(
+            "group", self._count, metrics, limit=_MOST_WAITING
+        )
         # In the order in which work passes through them: they are closed in that order.
         self._stages: tuple[Stage[Any, Any], ...] = (
             self._decoding,
@@ -189,6 +192,7 @@ class Engine:
             self._reading,
             self._refreshing,
             self._counting,
+            self._grouping,
         )
 
     @property
@@ -473,13 +477,18 @@ class Engine:
     # The collection
 
     async def count(
-        self, question: tuple[Any, ...], answer: Callable[[Searcher], ResultT]
+        self,
+        question: tuple[Any, ...],
+        answer: Callable[[Searcher], ResultT],
+        *,
+        slow: bool = False,
     ) -> ResultT:
         """What takes a pass over all items: worked out once for each version, one at a time.
 
         Args:
             question: what is asked, to find the answer again.
             answer: gives it, of a snapshot.
+            slow: whether it takes so long that others should not wait behind it.
         """
 
         def remembered(searcher: Searcher) -> ResultT:
@@ -492,7 +501,7 @@ class Engine:
             known: ResultT = self._answers[asked]
             return known
 
-        counted: ResultT = await self._counting.run(remembered)
+        counted: ResultT = await (self._grouping if slow else self._counting).run(remembered)
         return counted
 
     def _count(self, batch: Sequence[Callable[[Searcher], Any]]) -> list[Any]:

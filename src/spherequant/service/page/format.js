@@ -31,13 +31,14 @@ export function things(value, one, many = `${one}s`) {
 
 /** @param {number} value */
 export function bytes(value) {
+  if (value < 1000) return things(value, "byte");
   let unit = 0;
-  while (value >= 1000 && unit < UNITS.length - 1) {
+  // 999.5 would be shown as 1000.
+  while (value >= 999.5 && unit < UNITS.length - 1) {
     value /= 1000;
     unit += 1;
   }
-  if (unit === 0) return things(value, "byte");
-  return `${value.toPrecision(3).replace(/\.?0+$/, "")} ${UNITS[unit]}`;
+  return `${Number(value.toPrecision(3))} ${UNITS[unit]}`;
 }
 
 /** @param {number} value */
