@@ -1,6 +1,10 @@
 """What goes to stdout and stderr."""
 
+import io
 import json
+import sys
+
+import pytest
 
 from spherequant.cli.output import (
     bytes_text,
@@ -62,3 +66,13 @@ def test_figures_and_sizes():
     assert bytes_text(1536) == "1.5 KiB"
     assert bytes_text(3 << 40) == "3.0 TiB"
     assert bytes_text(5000 << 40) == "5,000.0 TiB"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_json_is_json_in_any_encoding(encoding, monkeypatch):
+    out = io.BytesIO()
+    stream = io.TextIOWrapper(out, encoding, errors="backslashreplace", write_through=True)
+    monkeypatch.setattr(sys, "stdout", stream)
+    say_json({"key": "grün/绿 😀"})
+    assert json.loads(out.getvalue().decode(encoding)) == {"key": "grün/绿 😀"}
+    assert ("绿" in out.getvalue().decode(encoding)) == (encoding == "utf-8")

@@ -146,7 +146,7 @@ def test_the_page_of_a_service_is_that_of_its_index(served, indexed, photos, sph
         (("--key", "ant/00.png", "-k", "0"), 2, "-k"),
         (("--key", "ant/00.png", "-k", "1001"), 1, "k is at most 1000"),
         (("--key", "ant/00.png", "--where", "size >"), 1, "size >"),
-        (("--key", "ant/00.png", "-k", "10", "--rerank", "5"), 1, "at least k=10"),
+        (("--key", "ant/00.png", "-k", "10", "--rerank", "5"), 1, "at least offset + k=10"),
     ],
 )
 def test_wrong_questions_to_a_service(arguments, code, expected, served, spherequant):

@@ -1,7 +1,12 @@
 """The verbs together: help, exit codes, signals, pipes."""
 
+import json
+import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +14,7 @@ import torch
 from spherequant import __version__
 from spherequant.cli.verbs import DEBUG
 
+SRC = Path(__file__).parents[2] / "src"
 VERBS = ("train", "index", "search", "serve", "evaluate", "export", "info", "doctor", "bench")
 
 
@@ -139,3 +145,23 @@ def test_a_terminal_of_few_letters_is_enough(process, indexed, tmp_path):
     _, err = run.communicate(timeout=60)
     assert run.returncode == 1
     assert "\\u7eff" in err
+
+
+def test_streams_that_the_caller_closed(process, trained, tmp_path):
+    script = (
+        "import os, sys; os.close(1); os.close(2);"
+        "os.execv(sys.executable, [sys.executable, '-m', 'spherequant', 'info', sys.argv[1]])"
+    )
+    environment = os.environ | {"PYTHONPATH": str(SRC)}
+    done = subprocess.run(
+        [sys.executable, "-c", script, trained.path], env=environment, check=False
+    )
+    assert done.returncode == 0
+
+
+def test_an_answer_needs_no_reader_of_the_notes(process, trained, photos, tmp_path):
+    run = process("index", trained.path, photos, "--out", tmp_path / "i", "--json")
+    run.stderr.close()
+    with run.stdout as stdout:
+        assert json.loads(stdout.read())["added"] == 36
+    assert run.wait(timeout=60) == 0

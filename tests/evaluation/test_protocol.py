@@ -19,7 +19,7 @@ from spherequant.errors import (
 )
 from spherequant.evaluation import average_precision, embeddings, evaluate, protocol
 from spherequant.evaluation.baselines import BASELINES, rank_baselines
-from spherequant.images import make_split, open_source, scratch
+from spherequant.images import Limits, make_split, open_source, scratch
 from spherequant.quantizer import Codebooks, Encoder
 from spherequant.quantizer.signs import sign_codebooks
 
@@ -513,3 +513,27 @@ def test_a_report_is_one_line(make_model, make_pictures):
     report = evaluate(make_model(), make_pictures(), examples=0)
     assert repr(report).startswith(f"<Report: {report.source}, holdout, {report.bits} bits, mAP ")
     assert len(repr(report)) < 200
+
+
+def test_one_label_that_can_be_read_is_refused(make_model, make_pictures):
+    keys = evaluate(make_model(), make_pictures(), examples=0).queries.keys
+    names = sorted({key.split("/")[0] for key in keys})
+    with open_source(make_pictures()) as source:
+        bad = [item.key for item in source.items if not item.key.startswith(names[0])]
+    with pytest.raises(LabelError, match=f"only those of '{names[0]}' could be read.*{bad[0][:3]}"):
+        evaluate(make_model(), make_pictures(bad=bad), examples=0)
+
+
+def test_nothing_that_can_be_read_says_why(make_model, make_pictures):
+    with pytest.raises(LabelError, match=r"leaves 0 queries against 0 database images.*pixels"):
+        evaluate(make_model(), make_pictures(), limits=Limits(max_pixels=3))
+
+
+def test_a_report_that_cannot_be_kept_fails_before_any_work(make_model, make_pictures, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="report cannot be made"):
+        evaluate(make_model(), make_pictures(), out=tmp_path / "file", progress=never)
+
+
+def never(*_):
+    raise AssertionError("something was measured")

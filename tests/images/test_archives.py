@@ -377,3 +377,13 @@ def test_an_empty_archive_is_refused(tmp_path):
 
 def test_times_that_are_none_are_zero():
     assert archives._utc_seconds((1980, 0, 0, 0, 0, 0)) == 0.0
+
+
+def test_separators_of_windows_in_a_zip(tmp_path, jpeg):
+    path = write_zip(tmp_path / "x.zip", [("cat\\1.jpg", jpeg), ("dog\\2.jpg", jpeg)])
+    with open_source(path) as source:
+        assert [(item.key, item.labels) for item in source.items] == [
+            ("cat/1.jpg", ("cat",)),
+            ("dog/2.jpg", ("dog",)),
+        ]
+        assert source.read(source.items[1]) == jpeg

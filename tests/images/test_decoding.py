@@ -424,3 +424,13 @@ def test_what_unpacks_to_much_is_not_unpacked():
     assert (pixels, room) == ("(4, 4)", "no room")
     assert len(others) == 3
     assert all("too large" in line for line in others)
+
+
+@pytest.mark.parametrize("white", [0, 1])
+def test_a_16_bit_tiff_says_what_white_is(white):
+    grey = np.array([[0, 65_535], [257, 32_896]], np.uint16)
+    out = io.BytesIO()
+    Image.fromarray(grey).save(out, "TIFF", tiffinfo={262: white})
+    found = np.asarray(decode(out.getvalue()))[:, :, 0]
+    expected = grey // 257
+    np.testing.assert_array_equal(found, expected if white else 255 - expected)

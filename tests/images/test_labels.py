@@ -309,3 +309,44 @@ def test_csv_asked_for_must_be_there():
 
 def test_tidy_labels():
     assert tidy_labels(["b", " a ", "", "b", unicodedata.normalize("NFD", "é")]) == ("a", "b", "é")
+
+
+@pytest.mark.parametrize("mode", ["auto", "csv"])
+def test_a_table_that_was_passed_over_is_not_replaced_by_folders(mode):
+    listing = list_images(
+        [Entry(name, 9, 0.0, None) for name in ("a/1.jpg", "b/2.jpg")],
+        lambda entry: b"\xff\xd8\xff",
+    )
+    listing.skip("Labels.csv", "encrypted: unpack the archive with its password")
+    with pytest.raises(LabelError, match=r"Labels\.csv cannot be used: encrypted.*--labels f"):
+        label_items(listing, mode, archive=False, read=lambda entry: b"")
+    assert label_items(listing, "folders", archive=False, read=lambda entry: b"")[0]
+
+
+def test_a_quote_that_is_not_closed_is_an_error():
+    names = ["a.jpg", "b.jpg", "c.jpg"]
+    for row in ('b.jpg,"y', 'b.jpg,"5" disk"'):
+        table = f"path,labels\na.jpg,x\n{row}\nc.jpg,z\n"
+        with pytest.raises(LabelError, match=r"labels\.csv line \d.*save it as CSV again"):
+            read(names, tables={"labels.csv": table})
+
+
+def test_a_name_with_a_backslash_is_found_as_it_is_written():
+    table = "path,labels\na\\b.jpg,x\nc\\d.jpg,y\n"
+    items, _, _ = read(["a\\b.jpg", "c/d.jpg"], tables={"labels.csv": table})
+    assert labels(items) == {"a\\b.jpg": ("x",), "c/d.jpg": ("y",)}
+
+
+def test_of_two_tables_of_one_name_the_second_is_reported():
+    entries = [
+        Entry(name, 9, 0.0, n) for n, name in enumerate(["a.jpg", "labels.csv", "labels.csv"])
+    ]
+    tables = {1: b"path,labels\na.jpg,old\n", 2: b"path,labels\na.jpg,new\n"}
+    listing = list_images(entries, lambda entry: b"\xff\xd8\xff")
+    items, skips, _ = label_items(
+        listing, "auto", archive=True, read=lambda entry: tables[entry.place]
+    )
+    assert items[0].labels == ("old",)
+    assert [(skip.path, skip.reason.split(":")[0]) for skip in skips] == [
+        ("labels.csv", "a second file with the key 'labels.csv'")
+    ]

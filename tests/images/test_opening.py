@@ -79,3 +79,9 @@ def test_limits_and_modes_are_checked_first(make_folder):
         open_source(folder, labels="folder")
     with pytest.raises(ConfigError, match="did you mean 'none'"):
         open_source([], labels="non")
+
+
+@pytest.mark.parametrize("nothing", ["", "  "])
+def test_an_empty_text_is_not_the_current_folder(nothing):
+    with pytest.raises(SourceError, match="empty text"):
+        open_source(nothing)

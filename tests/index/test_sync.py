@@ -438,3 +438,27 @@ def test_a_change_in_a_reproducible_archive_is_found(photo_index, tmp_path, mtim
     pack(200)
     report = photo_index.sync(tmp_path / "photos.zip")
     assert (report.updated, report.unchanged) == (1, 1)
+
+
+def test_labels_behind_the_cut_of_an_archive_stay(photo_index, tmp_path):
+    path = tmp_path / "photos.tar"
+    with tarfile.open(path, "w") as archive:
+        for name in ("a/1.bmp", "b/2.bmp", "labels.csv"):
+            data = io.BytesIO()
+            if name.endswith("bmp"):
+                Image.new("RGB", (12, 12), (len(name), 0, 0)).save(data, "BMP")
+            else:
+                data.write(b"path,labels\na/1.bmp,ant\nb/2.bmp,bee\n")
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = data.tell(), len(name) + ord(name[0])
+            archive.addfile(info, io.BytesIO(data.getvalue()))
+            end = archive.offset
+    assert photo_index.sync(path).added == 2
+    with tarfile.open(path) as archive:
+        cut = archive.getmember("labels.csv").offset + 100
+    assert cut < end
+    path.write_bytes(path.read_bytes()[:cut])
+    report = photo_index.sync(path)
+    assert (report.updated, report.unchanged, report.removed) == (0, 2, 0)
+    assert any("labels and metadata of 2 stored items stay" in one.reason for one in report.skipped)
+    assert [item.labels for item in photo_index.get(["a/1.bmp", "b/2.bmp"])] == [("ant",), ("bee",)]

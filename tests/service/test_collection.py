@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -83,7 +84,10 @@ def test_duplicates(client, assert_problem):
         {"key": "c", "distance": 0, "exact": True},
     ]
     assert_problem(client.get("/v1/items/duplicates", params={"key": "none"}), 404)
-    assert_problem(client.get("/v1/duplicates", params={"max_distance": 65}), 422)
+    assert_problem(client.get("/v1/duplicates", params={"max_distance": 7}), 422)
+    for limit in (1, 200):  # cut from one answer
+        cut = client.get("/v1/duplicates", params={"limit": limit}).json()
+        assert len(cut["groups"]) == min(limit, cut["total"])
     assert_problem(client.get("/v1/duplicates", params={"where": "root = 'x'"}), 422)
 
 
@@ -160,3 +164,20 @@ def test_duplicates_to_the_byte_alone(client):
     assert {"a", "b", "c"} in [{member["key"] for member in group["members"]} for group in groups]
     for group in groups:
         assert len({member["digest"] for member in group["members"]}) == 1
+
+
+def test_an_error_in_a_refresh_does_not_end_refreshing(serving, folder, monkeypatch, eventually):
+    served = serving(folder, refresh_seconds=0.05)
+    refresh, failed = served.engine.index.refresh, threading.Event()
+
+    def fail_once():
+        if not failed.is_set():
+            failed.set()
+            raise MemoryError
+        refresh()
+
+    monkeypatch.setattr(served.engine.index, "refresh", fail_once)
+    assert failed.wait(10)
+    with Index.open(folder) as other:
+        other.remove(["digits/0/00.png"])
+    eventually(lambda: len(served.engine.searcher) == 199)

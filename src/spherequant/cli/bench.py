@@ -53,7 +53,8 @@ def _rows(items: int, bits: int, k: int, clusters: int, repetitions: int) -> lis
     if comparison.installed("faiss"):
         engines["FAISS PQ"] = comparison.faiss_pq(collection)
         comparison.check_same(engines[_OURS], engines["FAISS PQ"], collection, min(k, items))
-        engines["FAISS PQ fast scan"] = comparison.faiss_fast_scan(collection)
+        if items >= comparison.FEWEST_FOR_FAST_SCAN:
+            engines["FAISS PQ fast scan"] = comparison.faiss_fast_scan(collection)
     else:
         note("FAISS is not installed: pip install 'spherequant[faiss]' to compare.")
     if comparison.installed("scann") and items >= comparison.FEWEST_FOR_SCANN:

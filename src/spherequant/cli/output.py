@@ -7,6 +7,7 @@ import math
 import re
 import sys
 from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +27,15 @@ def say(text: str = "") -> None:
 
 def note(text: str = "") -> None:
     """Write a line that is not the answer to stderr."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    with suppress(OSError):  # who reads the answer may have no use for the rest
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
 
 
 def say_json(value: Mapping[str, Any]) -> None:
     """Write one JSON object to stdout; a number that JSON does not have becomes null."""
-    say(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False))
+    letters = (sys.stdout.encoding or "").lower().startswith("utf")
+    say(json.dumps(_finite(value), indent=2, ensure_ascii=not letters, allow_nan=False))
 
 
 def say_facts(facts: Iterable[tuple[str, object]]) -> None:

@@ -8,6 +8,7 @@ Exit codes: 0 done; 1 an error that the message explains; 2 wrong usage; 130 sto
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -111,6 +112,9 @@ def spherequant(
 
 def main() -> None:
     """Run the command with the arguments of the process."""
+    # Those that the caller closed are missing.
+    nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  # until the process ends
+    sys.stdout, sys.stderr = sys.stdout or nowhere, sys.stderr or nowhere
     for stream in (sys.stdout, sys.stderr):
         # A file name that the terminal's encoding lacks must not end a run.
         if hasattr(stream, "reconfigure"):

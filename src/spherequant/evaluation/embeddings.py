@@ -146,10 +146,15 @@ def embed_split(
     query_items = [items[position] for position in embedded.positions[query_rows]]
     database_items = [items[position] for position in embedded.positions[database_rows]]
     if not query_items or not database_items:
+        if embedded.skips:
+            why = f"{embedded.skips[0].path}: {embedded.skips[0].reason}"
+        elif query_items:
+            why = "its queries are all there is"
+        else:
+            why = "a class needs at least two images to give a query"
         raise LabelError(
             f"the protocol {split.protocol} leaves {len(query_items)} queries against "
-            f"{len(database_items)} database images of {source.name}: a class needs at least two "
-            "readable images to give a query"
+            f"{len(database_items)} database images of {source.name}; {why}"
         )
     return Collection(
         query_items=query_items,

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -92,7 +93,7 @@ def evaluate(  # noqa: PLR0913 - options after the first four are by name only
 
     Raises:
         LabelError: no labels, one label only, or no query left.
-        ConfigError: an unknown protocol or baseline.
+        ConfigError: an unknown protocol or baseline, or ``out`` cannot be made.
         SourceError: the source cannot be read, or does not fit the protocol.
         MissingDependencyError: baselines are asked for and faiss is not installed.
     """
@@ -103,6 +104,8 @@ def evaluate(  # noqa: PLR0913 - options after the first four are by name only
             "Model.shortened(bits) has shorter codes"
         )
     names = _baseline_names(baselines)
+    if out is not None:
+        _make_folder(Path(out))
     told = progress or _silent
     opened = open_source(source, labels=labels, limits=limits)
     try:
@@ -118,6 +121,7 @@ def evaluate(  # noqa: PLR0913 - options after the first four are by name only
             with_training=bool(names),
             tick=partial(told, "embedding images"),
         )
+        _require_two_labels(collection)
         warnings = _warnings(model, opened, split, collection)
         rankers = _Rankers.of(model, collection)
         settings = _Settings(
@@ -259,6 +263,28 @@ def _baseline_names(baselines: bool | Sequence[str]) -> tuple[str, ...]:
         names = BASELINES
     require_faiss(PURPOSE)  # now, not after the images have been embedded
     return names
+
+
+def _make_folder(folder: Path) -> None:
+    """Make the report's folder before anything is measured that could then not be kept."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"the folder {folder} for the report cannot be made: {error.strerror}"
+        ) from error
+
+
+def _require_two_labels(collection: Collection) -> None:
+    """Refuse images that could be read where all of them are right results of all queries."""
+    items = [*collection.query_items, *collection.database_items]
+    labels = {label for item in items for label in item.labels}
+    if len(labels) == 1:
+        first = collection.skips[0] if collection.skips else None
+        raise LabelError(
+            f"of the images only those of {labels.pop()!r} could be read: every result would be "
+            "right" + (f"; {first.path}: {first.reason}" if first else "")
+        )
 
 
 def _require_labels(source: Source) -> None:

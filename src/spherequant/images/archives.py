@@ -198,8 +198,10 @@ class TarSource(Source):
 def _zip_entries(
     archive: zipfile.ZipFile, listing: Listing[zipfile.ZipInfo]
 ) -> Iterator[Entry[zipfile.ZipInfo]]:
+    # Some programs for Windows write its separator, which the format does not allow.
+    theirs = not any("/" in info.filename for info in archive.infolist())
     for info in archive.infolist():
-        name = info.filename
+        name = info.filename.replace("\\", "/") if theirs else info.filename
         if name.endswith("/"):
             continue
         if stat.S_ISLNK(info.external_attr >> 16):

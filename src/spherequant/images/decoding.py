@@ -37,6 +37,7 @@ _BYTES_PER_PIXEL = 8  # Pillow keeps RGB in 4 bytes, and a conversion holds the 
 
 _PILLOW_MODULES = r"(PIL|pillow_heif)\b"
 _ORIENTATION = 0x0112
+_PHOTOMETRIC = 0x0106
 _TILE_WIDTH, _TILE_LENGTH = 0x0142, 0x0143
 _SLOWNESS = 16  # bounds of Python's decoders are lower by this: no other thread runs meanwhile
 _UPRIGHT = {
@@ -173,6 +174,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     """8-bit RGB by what the mode means; transparent pixels show white."""
     if image.mode.startswith("I;16"):
         values_HW = np.asarray(image)
+        if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:  # a TIFF whose 0 is white
+            values_HW = 65_535 - values_HW
         grey_HW = _from_16_bit(values_HW)
         grey_HW[values_HW == image.info.get("transparency", -1)] = 255
         return _grey(grey_HW)

@@ -128,6 +128,8 @@ def label_items(
     skips = listing.skips + [
         Skip(key, "not an image") for key, entry in listing.tables.items() if entry is not table
     ]
+    if table is None and mode in {"auto", "csv"}:
+        _refuse_lost_table(listing.skips, prefix)
     if mode == "csv" or (mode == "auto" and table is not None):
         if table is None:
             raise LabelError(
@@ -158,6 +160,16 @@ def label_items(
     ]
     skips = sorted(skips + found.skips, key=lambda skip: (skip.path, skip.reason))
     return items, skips, found.note
+
+
+def _refuse_lost_table(skips: Iterable[Skip], prefix: str) -> None:
+    """Refuse to take other labels where there is a table that was passed over."""
+    for skip in skips:
+        if skip.path.casefold() == (prefix + TABLE_NAME).casefold():
+            raise LabelError(
+                f"{skip.path} cannot be used: {skip.reason}. Put it right, or use --labels folders "
+                "or --labels none"
+            )
 
 
 def tidy_labels(labels: Iterable[str]) -> tuple[str, ...]:
@@ -306,7 +318,9 @@ def _from_table(
             skips.append(Skip(path, reason))
             continue
         fields = dict(zip(names, row, strict=True))
-        path = fields.pop("path").strip().replace("\\", "/").removeprefix("./")
+        path = fields.pop("path").strip()
+        if nfc(prefix + path) not in keys:
+            path = path.replace("\\", "/").removeprefix("./")
         key = nfc(prefix + path)
         if key in labels:
             skips.append(Skip(path, f"{TABLE_NAME} line {line}: a second row for this image"))
@@ -363,7 +377,8 @@ def _parse_table(data: bytes) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raise LabelError(
             f"{TABLE_NAME} is not UTF-8 (byte {error.start}); save it as 'CSV UTF-8'"
         ) from None
-    reader = csv.reader(io.StringIO(text, newline=""))
+    # Not strict, a quote that is never closed would swallow the rows below it without a word.
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         rows = [(reader.line_num, row) for row in reader if row]
     except csv.Error as error:

@@ -100,7 +100,11 @@ def list_images(
         try:
             key = _key(entry.path)
             if key.rpartition("/")[2].casefold() == TABLE_NAME and key.count("/") < 2:
-                listing.tables[key] = entry
+                if key in listing.tables:
+                    reason = f"a second file with the key {key!r}: only the first is read"
+                    listing.skips.append(Skip(printable(entry.path), reason))
+                else:
+                    listing.tables[key] = entry
                 continue
             _check_image(entry, head)
         except InputError as error:

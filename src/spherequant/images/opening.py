@@ -80,6 +80,8 @@ def _known_name(spec: str | os.PathLike[str]) -> tuple[str | None, Path | None]:
     """
     if not isinstance(spec, str):
         return None, None
+    if not spec.strip():  # as a path it would be the current folder
+        raise SourceError("the source is an empty text: give a folder, .zip or .tar of images")
     word, _, place = spec.partition(":")
     known = {_plain(name): name for name in KNOWN_SETS}.get(_plain(word))
     return known, Path(place).expanduser() if known and place else None

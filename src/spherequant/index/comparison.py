@@ -35,6 +35,7 @@ _SINGLE_QUERIES = 16
 BATCH = 64
 # ScaNN learns its own codebooks: of fewer vectors it makes none worth comparing.
 FEWEST_FOR_SCANN = 10_000
+FEWEST_FOR_FAST_SCAN = 16  # as many as a codebook of 4 bits has codewords
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,6 +108,7 @@ class Plan:
         relabelled: how many of those have other labels or metadata.
         gone: stored keys whose file is gone.
         unchanged: items that stay as they are.
+        left: how many of those are listed with other labels or metadata.
         stored: items of this source in the index before.
         skipped: files passed over while listing or comparing.
     """
@@ -118,6 +119,7 @@ class Plan:
     relabelled: int = 0
     gone: list[str] = field(default_factory=list)
     unchanged: int = 0
+    left: int = 0
     stored: int = 0
     skipped: list[Skip] = field(default_factory=list)
 
@@ -175,6 +177,8 @@ class Sync:
         self._encoder = encoder
         self._limits = limits
         self.notes: list[Skip] = []
+        folders = any(skip.path.endswith("/") for skip in source.skips)
+        self._listed_in_full = source.complete and not folders
 
     def plan(self, searcher: Searcher) -> Plan:
         """Compare the source's listing with what is stored.
@@ -216,6 +220,12 @@ class Sync:
             plan.skipped.append(Skip(self._source.root, reason))
         plan.new = {item.key for item in listed.values()}
         self._compare_digests(doubtful, plan)
+        if plan.left:
+            reason = (
+                f"not listed in full, so the labels and metadata of {plan.left:,} stored items "
+                "stay as they are"
+            )
+            plan.skipped.append(Skip(self._source.root, reason))
         return plan
 
     def _may_be_there(self, key: str) -> bool:
@@ -275,10 +285,18 @@ class Sync:
         return plan.outcome(bad, removed)
 
     def _judge_same(self, item: Item, row: dict[str, Any], plan: Plan) -> None:
-        """Sort in an item whose image is as stored."""
+        """Sort in an item whose image is as stored.
+
+        Of a source that is not listed in full, what gives labels may be missing: they stay.
+        """
         values = {name: row.get(name) for name in self._header.metadata}
         stored = tuple(row["labels"] or ()), values
-        relabelled = stored != (tuple(item.labels), self._metadata(item, note=False))
+        told = tuple(item.labels), self._metadata(item, note=False)
+        if stored != told and not self._listed_in_full:
+            plan.unchanged += 1
+            plan.left += 1
+            return
+        relabelled = stored != told
         plan.relabelled += relabelled
         plan.unchanged += not relabelled
         if relabelled or (item.size, item.mtime) != (row["size"], row["mtime"]):

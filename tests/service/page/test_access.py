@@ -57,3 +57,13 @@ def test_originals_are_saved_with_a_key(visit, locked, digits):
         link.click()
     assert saved.value.suggested_filename == "05.png"
     assert saved.value.path().read_bytes() == (digits / "3/05.png").read_bytes()
+
+
+def test_a_key_that_no_header_can_hold_is_not_taken(visit, locked, shown):
+    page = visit(locked).open(f"?key={ITEM}")
+    give(page, "\u201cright-key-right-key\u201d")
+    field = page.locator("#api-key")
+    expect(field).to_be_visible()
+    assert field.evaluate("field => field.validity.patternMismatch")
+    give(page, KEY)
+    assert shown(page)

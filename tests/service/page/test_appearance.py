@@ -74,3 +74,27 @@ def test_filters_fold_on_a_phone(visit, site, shown):
     page.keyboard.press("Escape")
     expect(page.get_by_label("Least score")).to_be_hidden()
     expect(toggle).to_be_focused()
+
+
+def test_sizes_in_bytes(visit, site):
+    page = visit(site.url).open()
+    asked = [0, 1, 999, 1_000, 1_230, 100_000, 120_000, 999_400, 999_600, 250_000_000, 5 * 10**15]
+    told = page.evaluate(
+        "async (sizes) => { const { bytes } = await import('/page/format.js');"
+        "return sizes.map(bytes); }",
+        asked,
+    )
+    assert told == [
+        *(
+            "0 bytes",
+            "1 byte",
+            "999 bytes",
+            "1 kB",
+            "1.23 kB",
+            "100 kB",
+            "120 kB",
+            "999 kB",
+            "1 MB",
+        ),
+        *("250 MB", "5000 TB"),
+    ]
