@@ -44,6 +44,7 @@ NETWORKS = {
     "no-discriminative": "DSQ without the discriminative term",
 }
 TOWARD = "our quantizer, toward the class"
+_ALONE = 1e6  # a pull that leaves nothing of the embedding
 Rankings = dict[str, np.ndarray]  # AP of each query, by what was ranked
 
 
@@ -75,7 +76,8 @@ def main() -> None:
         f"Networks of the grid, `{PROTOCOL}`, {BITS} bits, frozen; 1,000 queries against 54,000, "
         "mAP@all, the mean over the seeds. Toward the class: the embedding, pulled with DSQ's "
         "weight towards the centre that the network's own classifier expects, with the sharpness "
-        "that validation images choose. Expected centre: that centre alone, not compressed. "
+        "that validation images choose. Expected centre: that centre alone, not compressed; and "
+        "coded, which keeps the classifier's answer and nothing of the image. "
         "Differences of the AP of each query, averaged over the seeds, with their 95 % interval.",
         [
             {
@@ -111,6 +113,14 @@ def _rankings(model: Model, data: Embedded) -> Rankings:
     target = follows.encoder.target
     if target is None:
         raise SystemExit("a network without a classifier has no place here")
+    alone = dataclasses.replace(
+        follows, encoder=Encoder(model.codebooks, dataclasses.replace(target, pull=_ALONE))
+    )
+    for bits in (8, BITS):
+        coded = requantize(alone, data.collection.training, None, bits)
+        rankings[f"our quantizer, expected centre alone, {bits} bits"] = rank_codes(
+            coded, data.collection
+        ).ap
     encoded = {
         "of the embedding": data.collection,
         "toward the class": dataclasses.replace(

@@ -90,7 +90,9 @@ def make(
     small = Small(widths=(8, 12))
     small.freeze_whitening()
     backbone = nn.Sequential(small, nn.Dropout(0.2))
-    network = EmbeddingNetwork(backbone, 12, config.dim, normalised=config.normalised)
+    network = EmbeddingNetwork(
+        backbone, 12, config.dim, normalised=config.normalised, shifted=config.binary
+    )
     classes = images.labels.shape[1]
     learner = Learner(
         network,
@@ -657,6 +659,21 @@ class TestAlternatives:
         np.testing.assert_array_equal(encoder.encode(z), pack_signs(z))
         own = IMAGES.labels.argmax(axis=1)
         assert (encoder.target.predict(z).argmax(axis=1) == own).mean() > 0.9
+
+    def test_only_codes_of_signs_learn_a_shift(self):
+        for config, shifted in ((CONFIG, False), (CSQ, True), (ORTHOHASH, True)):
+            centring = make(config).learner.network.centring
+            assert [p.requires_grad for p in centring.parameters()] == [False, True] * shifted
+
+    def test_bits_that_all_classes_share_are_learned(self):
+        images = training_images(classes=2)
+        trainer = make(CSQ, images)
+        trainer.run()
+        targets = class_targets(CSQ, 2).numpy()
+        shared = targets[0] == targets[1]
+        assert 0 < shared.sum() < 8
+        z = embed_batches(trainer.learner.eval().network, PRE, images.pixels, batch=10, mirror=True)
+        assert (np.sign(z[:, shared]) == targets[0, shared]).mean() > 0.95
 
     @pytest.mark.parametrize("config", [CSQ, ORTHOHASH])
     def test_several_labels_an_image(self, config):

@@ -27,10 +27,18 @@ class EmbeddingNetwork(nn.Module):
         dim: D, the dimension of the sphere's space.
         normalised: divide z by its length. False is for comparisons only: z then has a length of
             its own, in the mean of squares near one.
+        shifted: learn a shift of each dimension after it was centred, for codes of signs: a bit
+            that few images set lies far from the mean.
     """
 
     def __init__(
-        self, backbone: nn.Module, features: int, dim: int, *, normalised: bool = True
+        self,
+        backbone: nn.Module,
+        features: int,
+        dim: int,
+        *,
+        normalised: bool = True,
+        shifted: bool = False,
     ) -> None:
         super().__init__()
         self.normalised = normalised
@@ -39,10 +47,12 @@ class EmbeddingNetwork(nn.Module):
         nn.init.zeros_(self.projection.bias)
         # Features are positive, so their projections share a large mean; without it taken away
         # all images start at one place of the sphere.
-        self.centring = nn.BatchNorm1d(dim, affine=False)
+        self.centring = nn.BatchNorm1d(dim, affine=shifted)
+        if shifted:
+            self.centring.weight.requires_grad = False  # the scale stays one
 
     def project(self, images: torch.Tensor) -> torch.Tensor:
-        """Return the centred projection: float32 [B, D], each column of variance one."""
+        """Return the centred projection: float32 [B, D], of variance one before any shift."""
         projected: torch.Tensor = self.centring(self.projection(self.backbone(images)))
         return projected.float()
 

@@ -72,11 +72,14 @@ def make_optimizer(learner: Learner, config: TrainConfig) -> torch.optim.Optimiz
             {**head, "lr": rate * _HEAD_RATE},
         ]
         return torch.optim.SGD(groups, lr=rate, momentum=0.85, nesterov=True)
-    new = set(learner.network.projection.parameters())
+    network = learner.network
+    fresh = [p for module in (network.projection, network.centring) for p in module.parameters()]
+    new = [p for p in fresh if p.requires_grad]
+    known = set(new)
     groups = [
-        {"params": [p for p in shifts if p not in new], "lr": rate, "weight_decay": 0.0},
-        {"params": [p for p in filters if p not in new], "lr": rate, "weight_decay": decay},
-        {"params": list(learner.network.projection.parameters()), "lr": rate * _NEW_LAYER_RATE},
+        {"params": [p for p in shifts if p not in known], "lr": rate, "weight_decay": 0.0},
+        {"params": [p for p in filters if p not in known], "lr": rate, "weight_decay": decay},
+        {"params": new, "lr": rate * _NEW_LAYER_RATE},
         {**head, "lr": rate * _NEW_LAYER_RATE},
     ]
     return torch.optim.AdamW(groups, lr=rate, weight_decay=decay)

@@ -313,7 +313,10 @@ class Model:
             spec = BackboneSpec.from_dict(values["backbone"])
             config = TrainConfig.load(folder / _CONFIG)
             network = EmbeddingNetwork(
-                *spec.build(), int(values["dim"]), normalised=config.normalised
+                *spec.build(),
+                int(values["dim"]),
+                normalised=config.normalised,
+                shifted=config.binary,
             )
             network.load_state_dict(load_tensors(folder / _WEIGHTS))
             hashes = load_arrays(folder / _TRAINED)["hashes"].view(np.uint64)

@@ -213,7 +213,9 @@ def _set_up(
         config.backbone, config.weights, config.image_size
     )
     config = dataclasses.replace(config, image_size=preprocessing.size)
-    network = EmbeddingNetwork(backbone, features, config.dim, normalised=config.normalised)
+    network = EmbeddingNetwork(
+        backbone, features, config.dim, normalised=config.normalised, shifted=config.binary
+    )
     with _without_notices():
         fabric = Fabric(
             accelerator="cuda" if torch.cuda.is_available() else "cpu",
