@@ -1,6 +1,7 @@
 """Problem documents: what the outside hears of each error, and what it never hears."""
 
 import pytest
+from pydantic import ValidationError
 
 from spherequant.errors import (
     ConflictError,
@@ -12,6 +13,7 @@ from spherequant.errors import (
     UnknownKeyError,
 )
 from spherequant.service.problems import Problem, problem_of, unusable
+from spherequant.service.schemas import ItemChange
 from spherequant.service.stages import BusyError
 
 PRIVATE = "cannot read /srv/private/items.lance: LanceError(IO) lance-io.rs"
@@ -54,4 +56,14 @@ def test_an_objection_of_pydantic_is_said_in_our_words():
     assert problem.errors == [
         {"where": "query.k", "what": "is at least 1"},
         {"where": "body", "what": "is not usable"},
+    ]
+
+
+def test_a_value_that_may_be_of_several_kinds_is_told_once():
+    with pytest.raises(ValidationError) as caught:
+        ItemChange.model_validate({"metadata": {"note": True, "float": [1], "long": "x" * 20_000}})
+    assert unusable(caught.value.errors()).errors == [
+        {"where": "metadata.note", "what": "is a text, a number or null"},
+        {"where": "metadata.float", "what": "is a text, a number or null"},
+        {"where": "metadata.long", "what": "has at most 16384 characters"},
     ]

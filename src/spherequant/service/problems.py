@@ -77,6 +77,12 @@ _OBJECTIONS = {
 }
 
 
+# What pydantic adds to the place of a value of metadata, and the objections of its kinds.
+_BRANCHES = {"constrained-int", "float", "constrained-str"}
+_KINDS = {"int_type", "float_type", "string_type"}
+_OF_ANY_KIND = "is a text, a number or null"
+
+
 class Problem(Exception):  # noqa: N818 - RFC 9457's word
     """An answer that is a problem document.
 
@@ -138,10 +144,19 @@ def not_found(key: str) -> Problem:
 
 def unusable(objections: Sequence[Mapping[str, Any]]) -> Problem:
     """The answer to a request of which pydantic objected to parts."""
-    errors = [
-        {"where": ".".join(map(str, found["loc"])), "what": _objection(found)}
-        for found in objections[:20]
-    ]
+    told: dict[str, str] = {}
+    for found in objections:
+        place = [str(part) for part in found["loc"]]
+        what = _objection(found)
+        if place[-1] in _BRANCHES:
+            # Each kind that a value may have objects to it, under a name of its own.
+            place = place[:-1]
+            if found["type"] in _KINDS:
+                told.setdefault(".".join(place), _OF_ANY_KIND)
+                continue
+        if told.get(".".join(place), _OF_ANY_KIND) == _OF_ANY_KIND:
+            told[".".join(place)] = what
+    errors = [{"where": where, "what": what} for where, what in list(told.items())[:20]]
     first = errors[0]
     return Problem(422, f"{first['where']} {first['what']}.", errors=errors)
 
