@@ -38,7 +38,7 @@ and its figures, sparse codes, errors and norms are to be made again: the comman
 train with both, and for longer.
 
 The grid's binary methods are not at their best: constants that were searched afterwards
-([here](#grid-constants)) help OrthoHash much more than DSQ, and CSQ had no learned shift of its
+([here](#grid-constants)) help OrthoHash much more than DSQ, and neither had a learned shift of its
 bits. The cells are to be run again
 ([what is known](alternatives.md#the-training-and-the-encoding)).
 
@@ -162,7 +162,7 @@ HEADLINES = (
             for words, row in (
                 ("**DSQ**", "DSQ"),
                 ("with sparse codebooks (S1)", "SDSQ, budget S1, trained together"),
-                ("OrthoHash at a scale of 12", "OrthoHash, float query"),
+                ("OrthoHash at a scale of 12, without a shift", "OrthoHash, float query"),
                 ("softmax alone + FAISS OPQ", "softmax, then FAISS OPQ"),
                 ("CSQ without a shift", "CSQ, float query"),
                 ("the paper's terms, our weights", "the paper's objective as printed"),
