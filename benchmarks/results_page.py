@@ -38,8 +38,8 @@ and its figures, sparse codes, errors and norms are to be made again: the comman
 train with both, and for longer.
 
 The grid's binary methods are not at their best: constants that were searched afterwards
-([here](#grid-constants)) help OrthoHash much more than DSQ, and neither had a learned shift of its
-bits. The cells are to be run again
+([here](#grid-constants)) help OrthoHash much more than DSQ, and neither OrthoHash nor CSQ had a
+learned shift of its bits. The cells are to be run again
 ([what is known](alternatives.md#the-training-and-the-encoding)).
 
 Every figure was recorded by the script of `benchmarks/` that its section names
