@@ -138,6 +138,7 @@ class Engine:
         self._limits = _UploadLimits(settings.max_pixels, settings.max_image_bytes)
         self._room = Room(settings.max_decoded_bytes)
         self._answers: dict[tuple[Any, ...], Any] = {}
+        self._answers_lock = threading.Lock()
         self._make_stages()
         self._show(self._searcher)
 
@@ -493,13 +494,16 @@ class Engine:
 
         def remembered(searcher: Searcher) -> ResultT:
             asked = (searcher.version, *question)
-            if asked not in self._answers:
-                found = answer(searcher)
+            with self._answers_lock:
+                if asked in self._answers:
+                    known: ResultT = self._answers[asked]
+                    return known
+            found = answer(searcher)
+            with self._answers_lock:  # two stages answer
                 while len(self._answers) >= _CACHED_ANSWERS:
                     del self._answers[next(iter(self._answers))]
                 self._answers[asked] = found
-            known: ResultT = self._answers[asked]
-            return known
+            return found
 
         counted: ResultT = await (self._grouping if slow else self._counting).run(remembered)
         return counted
