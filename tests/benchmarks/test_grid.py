@@ -7,27 +7,25 @@ import pytest
 
 import grid
 import results
-from grid import FULL, REDUCED, Wanted, cells
+from grid import REDUCED, Wanted, cells
 from spherequant import TrainConfig
 from spherequant.images import open_source
 from spherequant.training import train
 
 
 def test_every_cell_stands_once_and_the_most_important_first():
-    for setting in (REDUCED, FULL):
-        names = [cell.name for cell in cells(setting)]
-        assert len(names) == len(set(names))
-        assert names[: len(grid.METHODS)] == [f"cifar10-54k-{m}-32-0" for m in grid.METHODS]
-    assert len(list(cells(FULL))) > len(list(cells(REDUCED)))
+    names = [cell.name for cell in cells()]
+    assert len(names) == len(set(names))
+    assert names[: len(grid.METHODS)] == [f"cifar10-54k-{m}-32-0" for m in grid.METHODS]
 
 
 def test_every_cell_has_a_column():
-    for cell in cells(FULL):
+    for cell in cells():
         assert (cell.protocol, cell.bits) in grid.PLACES
 
 
 def test_methods_differ_in_their_objective_or_budget_only():
-    configs = [cell.config(REDUCED) for cell in cells(REDUCED) if cell.protocol == "cifar10-54k"]
+    configs = [cell.config(REDUCED) for cell in cells() if cell.protocol == "cifar10-54k"]
     assert {config.objective for config in configs} == set(grid.OBJECTIVES)
     assert {config.sparsity for config in configs} == {"none", *grid.SPARSE.values()}
     varied = ("objective", "sparsity", "seed", "bits")

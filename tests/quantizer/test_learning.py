@@ -27,6 +27,18 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+def between(n, seed, d=16, clusters=10):
+    """Unit vectors near the lines between centres, as those of images that a network is unsure of.
+
+    float32 [n, d].
+    """
+    centres = normalise_rows(np.random.default_rng(123).normal(size=(clusters, d)))
+    rng = np.random.default_rng(seed)
+    near, far = centres[rng.integers(clusters, size=(2, n))]
+    share = rng.beta(0.3, 1, size=(n, 1))
+    return normalise_rows(near + share * (far - near) + rng.normal(0, 0.1 / d**0.5, (n, d)))
+
+
 def test_turns_lower_the_error_on_seen_and_unseen_rows(clustered):
     x, _ = clustered(2000)
     unseen, _ = clustered(500, seed=1)
@@ -36,9 +48,10 @@ def test_turns_lower_the_error_on_seen_and_unseen_rows(clustered):
     assert error(learned, unseen) < error(first, unseen)
 
 
-def test_at_or_below_a_residual_quantizer_on_unseen_rows(clustered):
+@pytest.mark.parametrize("rows", [500, 1500, 6000])
+def test_at_or_below_a_residual_quantizer_on_unseen_rows(rows, clustered):
     faiss = pytest.importorskip("faiss")
-    x, _ = clustered(6000, d=32, clusters=20)
+    x, _ = clustered(rows, d=32, clusters=20)
     unseen, _ = clustered(1000, d=32, clusters=20, seed=1)
     rq = faiss.ResidualQuantizer(32, 4, 5)
     rq.max_beam_size = 5
@@ -54,13 +67,73 @@ def test_leading_codebooks_carry_the_most(clustered):
 
 
 def test_annealing_finds_better_codebooks_than_turns_alone(clustered):
-    x, _ = clustered(3000, d=24, clusters=3)
-    unseen, _ = clustered(1000, d=24, clusters=3, seed=1)
-    alone = residual_codebooks(torch.from_numpy(x), 4, 16, generator())
-    alone = learn_codebooks(x, 4, 16, init=alone)
-    learned = learn_codebooks(x, 4, 16)
-    assert error(learned, x) < error(alone, x)
-    assert error(learned, unseen) < error(alone, unseen)
+    alone, perturbed = [], []
+    for seed in (0, 5, 9):
+        x, _ = clustered(3000, d=24, clusters=3, seed=seed)
+        unseen, _ = clustered(1000, d=24, clusters=3, seed=seed + 1)
+        u = torch.from_numpy(x)
+        first = residual_codebooks(u, 4, 16, generator())
+        alone.append(error(learn_codebooks(x, 4, 16, init=first), unseen))
+        perturbed.append(error(learning.annealed(first, u, 16, generator(), 2), unseen))
+    assert np.mean(perturbed) < np.mean(alone)
+
+
+def test_residuals_of_a_beam_fit_other_rows_better(monkeypatch):
+    u, unseen = torch.from_numpy(between(1500, 0)), between(1000, 1)
+    of_beams = error(residual_codebooks(u, 4, 256, generator()), unseen)
+    monkeypatch.setattr(learning, "LEVEL_BEAM", 1 / 256)
+    assert of_beams < 0.9 * error(residual_codebooks(u, 4, 256, generator()), unseen)
+
+
+def test_beams_are_those_of_the_encoder(clustered):
+    u = torch.from_numpy(clustered(200)[0])
+    codebooks = learn_codebooks(u, 4, 8, iterations=1)
+    levels = list(codebooks.array)
+    codes, cost = torch.zeros(200, 1, 0, dtype=torch.int64), torch.zeros(200, 1)
+    for m in range(4):
+        codes, cost = learning._extended(codes, cost, u, levels[: m + 1], 5)
+    assert codes.shape == (200, 5, 4)
+    best = nearest_codes(u, codebooks, beam=5, icm_rounds=0)
+    assert torch.equal(codes[:, 0], best.long())
+    decoded = sum(torch.tensor(levels[m])[codes[:, :, m]] for m in range(4))
+    squares = (u[:, None] - decoded).square().sum(dim=2) - u.square().sum(dim=1, keepdim=True)
+    torch.testing.assert_close(cost, squares, atol=1e-5, rtol=0)
+    residuals = learning._residuals(codes, u, levels, generator())
+    torch.testing.assert_close(residuals, (u[:, None] - decoded).flatten(0, 1))
+
+
+@pytest.mark.parametrize(("rows", "n_codewords"), [(4000, 4), (1500, 256)])
+def test_rows_held_back_choose_how_far_turns_go(rows, n_codewords, monkeypatch):
+    x, unseen = between(rows, 0), between(2000, 1)
+    asked = []
+
+    def annealed(*arguments):
+        asked.append(arguments)
+        return anneal(*arguments)
+
+    anneal = learning.annealed
+    monkeypatch.setattr(learning, "annealed", annealed)
+    learn_codebooks(x, 4, n_codewords)
+    *tried, (_, learned_from, turns, _, anchor) = asked
+    assert sorted(one[4] for one in tried) == sorted(learning.ANCHORS)
+    assert {len(one[1]) for one in tried} == {rows - rows // 10}
+    assert (len(learned_from), turns) == (rows, learning.DEFAULT_ITERATIONS)
+    first = tried[0][0]
+    u = torch.from_numpy(x)
+    errors = {a: error(anneal(first, u, 16, generator(), a), unseen) for a in learning.ANCHORS}
+    assert errors[anchor] < 1.01 * min(errors.values())
+
+
+def test_an_anchor_holds_codebooks_and_what_no_row_uses(clustered):
+    u = torch.from_numpy(clustered(600)[0])
+    first = residual_codebooks(u, 2, 16, generator())
+    held = learning.annealed(first, u, 4, generator(), 1e9)
+    np.testing.assert_allclose(held.array, first.array, atol=1e-5)
+    far = first.array.copy()
+    far[:, 3] = 50
+    turned = learning.annealed(Codebooks(far), u, 4, generator(), 1.0)
+    assert (turned.array[:, 3] == 50).all()
+    assert error(turned, u.numpy()) < error(Codebooks(far), u.numpy())
 
 
 def test_turns_help_with_three_rows_a_codeword(clustered):
@@ -81,9 +154,8 @@ def test_turns_perturb_rows_by_less_and_less_of_their_own_error(clustered, monke
 
     ones = torch.ones_like(x)
     monkeypatch.setattr(learning, "nearest_codes", encode)
-    monkeypatch.setattr(learning, "_updated", lambda codebooks, *_: codebooks)  # they stay
     monkeypatch.setattr(learning.torch, "randn", lambda *_, **__: ones)
-    learning.annealed(codebooks, x, 4, generator())
+    learning.annealed(codebooks, x, 4, generator(), 1e12)  # they stay
     first, *turns = given
     torch.testing.assert_close(first, x)
     codes = nearest_codes(x, codebooks, beam=1, icm_rounds=0)
@@ -109,7 +181,10 @@ def test_the_last_turn_is_exact(clustered):
     u = torch.from_numpy(x)
     first = residual_codebooks(u, 2, 16, generator())
     assert learning.annealed(first, u, 0, generator()) == first
-    assert learning.annealed(first, u, 1, generator()) == learning.improve(first, u, generator())
+    codes = nearest_codes(u, first, learning.TURN_BEAM, icm_starts=learning.TURN_STARTS)
+    sums = CodebookSums(2, 16, 16)
+    sums.add(codes, u)
+    assert learning.annealed(first, u, 1, generator(), 3.0) == sums.solve(first, 3.0)
 
 
 def test_the_seed_decides(clustered):
@@ -139,6 +214,7 @@ def test_more_rows_than_are_learned_from(clustered, monkeypatch):
             super().add(codes_NM, u_ND)
 
     monkeypatch.setattr(learning, "_MAX_ROWS", 300)
+    monkeypatch.setattr(learning, "_RESIDUALS", 300)
     monkeypatch.setattr(learning, "CodebookSums", Counted)
     drawn = learn_codebooks(x, 2, 8, iterations=1)
     assert set(counts) == {300}
@@ -215,7 +291,7 @@ def test_sparse_codebooks_fill_their_budget(sparsity, clustered):
     learned = learn_codebooks(x, 3, 16, sparsity=sparsity)
     assert learned.nnz == {"S1": 16 * 16, "S2": 16 * 16 + 16 * 16, 300: 300}[sparsity]
     dense = learn_codebooks(x, 3, 16)
-    assert error(dense, unseen) < error(learned, unseen) < 0.5
+    assert 0.99 * error(dense, unseen) < error(learned, unseen) < 0.5
     assert learned == learn_codebooks(x, 3, 16, sparsity=sparsity)
 
 

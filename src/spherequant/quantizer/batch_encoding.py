@@ -70,17 +70,41 @@ def _beam_search(unary_BMK: torch.Tensor, pair_MKxMxK: torch.Tensor, beam: int) 
     codes_BLm = torch.zeros(b, 1, 0, dtype=torch.int64, device=unary_BMK.device)
     cost_BL = torch.zeros(b, 1, device=unary_BMK.device)
     for m in range(n_codebooks):
-        step_BLK = unary_BMK[:, m, None, :].expand(-1, codes_BLm.shape[1], -1).clone()
-        for j in range(m):
-            step_BLK += pair_MKxMxK[:, m][j * k + codes_BLm[:, :, j]]
-        step_BLK += cost_BL[:, :, None]
-        kept = min(beam, codes_BLm.shape[1] * k)
-        # Sorted, so that the beam is in order of cost, as in the canonical encoder.
-        cost_BL, flat_BL = step_BLK.flatten(1).topk(kept, dim=1, largest=False, sorted=True)
-        from_BL, word_BL = flat_BL // k, flat_BL % k
-        former_BLm = codes_BLm.gather(1, from_BL[:, :, None].expand(-1, -1, m))
-        codes_BLm = torch.cat([former_BLm, word_BL[:, :, None]], dim=2)
+        codes_BLm, cost_BL = extend_beam(
+            codes_BLm, cost_BL, unary_BMK[:, m], pair_MKxMxK[: m * k, m], beam
+        )
     return codes_BLm
+
+
+def extend_beam(
+    codes_BLm: torch.Tensor,
+    cost_BL: torch.Tensor,
+    unary_BK: torch.Tensor,
+    pair_mKxK: torch.Tensor,
+    beam: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give the partial codes of a beam a codeword more, and keep the best.
+
+    Args:
+        codes_BLm: int64, the first m codewords of L codes of each row.
+        cost_BL: their squared errors less the row's own squared length.
+        unary_BK: what each codeword of the next codebook costs by itself.
+        pair_mKxK: what it costs beside each codeword of the first m codebooks.
+        beam: most codes of a row that are kept.
+
+    Returns:
+        int64 [B, L', m + 1] by ascending cost, as in the canonical encoder, and their costs.
+    """
+    m, k = codes_BLm.shape[2], unary_BK.shape[1]
+    step_BLK = unary_BK[:, None, :].expand(-1, codes_BLm.shape[1], -1).clone()
+    for j in range(m):
+        step_BLK += pair_mKxK[j * k + codes_BLm[:, :, j]]
+    step_BLK += cost_BL[:, :, None]
+    kept = min(beam, codes_BLm.shape[1] * k)
+    cost_BL, flat_BL = step_BLK.flatten(1).topk(kept, dim=1, largest=False, sorted=True)
+    from_BL, word_BL = flat_BL // k, flat_BL % k
+    former_BLm = codes_BLm.gather(1, from_BL[:, :, None].expand(-1, -1, m))
+    return torch.cat([former_BLm, word_BL[:, :, None]], dim=2), cost_BL
 
 
 def _icm(

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from spherequant.errors import InputError
-from spherequant.quantizer.batch_encoding import encode_batch
+from spherequant.quantizer.batch_encoding import encode_batch, extend_beam
 from spherequant.quantizer.codebooks import (
     DEFAULT_BEAM,
     DEFAULT_ICM_ROUNDS,
@@ -25,18 +25,26 @@ from spherequant.quantizer.sparse_least_squares import solve_sparse
 from spherequant.quantizer.sparsity import nonzero_budget
 from spherequant.quantizer.vectors import as_rows
 
-# benchmarks/codebook_error.py compares other values of the four settings that follow.
+# benchmarks/codebook_error.py compares other values of the settings that follow.
 DEFAULT_ITERATIONS = 16
 TEMPERATURE = 2.0  # of the first turn, in errors of a row
 TURN_BEAM = 8  # in turns; half of the encoder's
 TURN_STARTS = 1  # of ICM, in turns
-LEVEL_ITERATIONS = 2  # k-means steps on a new codebook: only a place to start from
+LEVEL_BEAM = 5 / 256  # codes kept of a row in learning the next codebook, as a share of K
+LEVEL_ITERATIONS = 2  # of k-means, with each number of axes
+# Items that hold a codeword to where the turns started: rows that are held back choose.
+ANCHORS = (16.0, 1.0, 128.0)  # the first where there are too few rows to hold any back
 
 EPSILON = 1e-2  # of the N / K items that a codeword has on average
 
 _SEEDED_SHARE = 4  # the first of so many sparse turns give unused codewords a new place
+_FIRST_AXES = 2  # of k-means
+_HELD_SHARE = 10  # one row of so many is held back
+_HELD_ROWS = (40, 4_096)  # at least, else none are; at most
 _SEED_ROWS = 8_192  # rows among which the first codewords of a codebook are chosen
 _MAX_ROWS = 131_072  # rows learned from: 512 for each of 256 codewords
+_RESIDUALS = 65_536  # that a codebook is learned on, or as many as there are rows
+_MAX_COSTS = 1 << 23  # held at once while beams are extended: 32 MiB
 
 
 def nearest_codes(
@@ -161,7 +169,11 @@ def _decoded(codebooks: Codebooks, codes_NM: torch.Tensor) -> torch.Tensor:
 
 
 def annealed(
-    codebooks: Codebooks, u_ND: torch.Tensor, turns: int, generator: torch.Generator
+    codebooks: Codebooks,
+    u_ND: torch.Tensor,
+    turns: int,
+    generator: torch.Generator,
+    anchor: float = ANCHORS[0],
 ) -> Codebooks:
     """Turns whose codes are those of perturbed rows, ever less so, and in the last of the rows.
 
@@ -173,15 +185,20 @@ def annealed(
     Transactions on Signal Processing 40(2), 1992; for additive codes Martinez et al., "LSQ++",
     ECCV 2018, who perturb codebooks or all rows alike.)
 
+    With few rows a codeword the least error on them is not the least on others: each codeword is
+    held to where it stood before the first turn, and one that no row uses goes back there.
+
     Args:
         codebooks: Where to start from.
         u_ND: float [N, D].
         turns: How many; none leave the codebooks as they are.
         generator: A generator on the CPU.
+        anchor: As how many items, above 0, a codeword's first place counts.
 
     Returns:
         New codebooks.
     """
+    first = codebooks
     codes_NM = nearest_codes(u_ND, codebooks, beam=1, icm_rounds=0)
     for turn in range(turns):
         error_ND = u_ND - _decoded(codebooks, codes_NM)
@@ -189,8 +206,41 @@ def annealed(
         temperature = TEMPERATURE * (turns - 1 - turn) / turns
         perturbed_ND = u_ND + temperature * normal_ND * error_ND
         codes_NM = nearest_codes(perturbed_ND, codebooks, TURN_BEAM, icm_starts=TURN_STARTS)
-        codebooks = _updated(codebooks, codes_NM, u_ND, generator)
+        codebooks = _sums(codebooks, codes_NM, u_ND)[0].solve(first, anchor)
     return codebooks
+
+
+def _learned_anew(
+    u_ND: torch.Tensor,
+    n_codebooks: int,
+    n_codewords: int,
+    turns: int,
+    generator: torch.Generator,
+) -> Codebooks:
+    """Residual codebooks, then turns, from which rows that were held back choose the anchor.
+
+    How far turns help depends on the rows: where these have much structure and are few, residual
+    codebooks are hard to better on rows that were not learned from; where they have little or are
+    many, they are far from the best.
+    """
+    least, most = _HELD_ROWS
+    held = min(len(u_ND) // _HELD_SHARE, most)
+    if turns == 0 or held < least:
+        start = residual_codebooks(u_ND, n_codebooks, n_codewords, generator)
+        return annealed(start, u_ND, turns, generator)
+    order_N = torch.randperm(len(u_ND), generator=generator).to(u_ND.device)
+    held_ND, kept_ND = u_ND[order_N[:held]], u_ND[order_N[held:].sort().values]
+    start = residual_codebooks(kept_ND, n_codebooks, n_codewords, generator)
+
+    def error_on_held(anchor: float) -> float:
+        # The same noise for each: they differ in the anchor alone.
+        noise = torch.Generator().manual_seed(0)
+        tried = annealed(start, kept_ND, -(-turns // 4), noise, anchor)
+        left_ND = held_ND - _decoded(tried, nearest_codes(held_ND, tried))
+        return float(left_ND.double().square().sum())
+
+    anchor = min(ANCHORS, key=error_on_held)
+    return annealed(start, u_ND, turns, generator, anchor)
 
 
 def _leading_first(codebooks: Codebooks) -> Codebooks:
@@ -238,8 +288,10 @@ def residual_codebooks(
 ) -> Codebooks:
     """First codebooks, each learned on what those before it leave: leading ones carry the most.
 
-    Residual quantization (Chen, Guan and Wang, Sensors 2010), with residuals of a beam search and
-    k-means started by k-means++. K-means is the turn of :func:`improve` at M = 1.
+    Residual quantization (Chen, Guan and Wang, Sensors 2010). What a codebook is learned on are the
+    residuals of all partial codes that a beam search keeps of each row, not of the best alone:
+    with 256 codewords those of 5, which are more rows of the same kind, so that what is learned
+    of them fits rows that were not learned from better.
 
     Args:
         u_ND: float [N, D], N >= 1; fewer distinct rows than codewords are allowed.
@@ -255,18 +307,90 @@ def residual_codebooks(
     """
     if len(u_ND) == 0:
         raise InputError("codebooks cannot be learned from no vectors")
-    levels: list[npt.NDArray[np.float32]] = []
-    residual_ND = u_ND
-    for m in range(n_codebooks):
-        level = Codebooks(_spread_rows(residual_ND, n_codewords, generator)[None].numpy())
+    levels = [_clustered(u_ND, n_codewords, generator)]
+    device = u_ND.device
+    codes_NLm = torch.zeros(len(u_ND), 1, 0, dtype=torch.int64, device=device)
+    cost_NL = torch.zeros(len(u_ND), 1, device=device)
+    beam = max(1, int(LEVEL_BEAM * n_codewords))
+    while len(levels) < n_codebooks:
+        codes_NLm, cost_NL = _extended(codes_NLm, cost_NL, u_ND, levels, beam)
+        residual_RD = _residuals(codes_NLm, u_ND, levels, generator)
+        levels.append(_clustered(residual_RD, n_codewords, generator))
+    return Codebooks(np.stack(levels))
+
+
+def _clustered(
+    u_ND: torch.Tensor, n_codewords: int, generator: torch.Generator
+) -> npt.NDArray[np.float32]:
+    """Codewords by k-means on the rows, in ever more of their principal axes: [K, D].
+
+    Clusters of few axes, along which rows lie farthest apart, are where those of more axes start
+    (Liu, Lu and Shao, "Improved Residual Vector Quantization", arXiv:1509.05195).
+    """
+    rows_ND = u_ND.double()
+    mean_D = rows_ND.mean(dim=0)
+    covariance_DD = rows_ND.T @ rows_ND / len(rows_ND) - mean_D.outer(mean_D)
+    axes_DD = torch.linalg.eigh(covariance_DD).eigenvectors.flip(1)
+    turned_ND = (rows_ND @ axes_DD).float()
+    dim, axes = u_ND.shape[1], min(_FIRST_AXES, u_ND.shape[1])
+    part_NA = turned_ND[:, :axes].contiguous()
+    level = Codebooks(_spread_rows(part_NA, n_codewords, generator)[None].numpy())
+    while True:
         for _ in range(LEVEL_ITERATIONS):
-            level = improve(level, residual_ND, generator, beam=1, icm_rounds=0)
-        levels.append(level.array)
-        if m + 1 < n_codebooks:
-            codebooks = Codebooks(np.concatenate(levels))
-            codes_NM = nearest_codes(u_ND, codebooks, icm_starts=TURN_STARTS)
-            residual_ND = u_ND - _decoded(codebooks, codes_NM)
-    return Codebooks(np.concatenate(levels))
+            codes_N1 = nearest_codes(part_NA, level, beam=1, icm_rounds=0)
+            level = _updated(level, codes_N1, part_NA, generator)
+        if axes == dim:
+            break
+        wider = min(2 * axes, dim)
+        part_NA = turned_ND[:, :wider].contiguous()
+        padded = np.pad(level.array, ((0, 0), (0, 0), (0, wider - axes)))
+        level, axes = _updated(Codebooks(padded), codes_N1, part_NA, generator), wider
+    level_KD = torch.from_numpy(level.array[0].astype(np.float64)) @ axes_DD.T.cpu()
+    return np.asarray(level_KD.numpy(), np.float32)
+
+
+def _extended(
+    codes_NLm: torch.Tensor,
+    cost_NL: torch.Tensor,
+    u_ND: torch.Tensor,
+    levels: list[npt.NDArray[np.float32]],
+    beam: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The beam of each row with a codeword of the last codebook, and its costs."""
+    device = u_ND.device
+    last_KD = as_tensor(levels[-1], torch.float64, device)
+    before_mKxD = as_tensor(np.concatenate(levels), torch.float64, device)[: -len(last_KD)]
+    pair_mKxK = (2 * before_mKxD @ last_KD.T).float()
+    norm_K = last_KD.square().sum(dim=1)
+    rows = max(1, _MAX_COSTS // (codes_NLm.shape[1] * len(last_KD)))
+    codes, costs = [], []
+    for start in range(0, len(u_ND), rows):
+        block = slice(start, start + rows)
+        unary_BK = (norm_K - 2 * u_ND[block].double() @ last_KD.T).float()
+        extended = extend_beam(codes_NLm[block], cost_NL[block], unary_BK, pair_mKxK, beam)
+        codes.append(extended[0])
+        costs.append(extended[1])
+    return torch.cat(codes), torch.cat(costs)
+
+
+def _residuals(
+    codes_NLm: torch.Tensor,
+    u_ND: torch.Tensor,
+    levels: list[npt.NDArray[np.float32]],
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """What the codes of beams leave of their rows: float32 [R, D], of codes drawn where R < N L."""
+    count, width, _ = codes_NLm.shape
+    most = max(count, _RESIDUALS)
+    drawn_R = torch.arange(count * width)
+    if len(drawn_R) > most:
+        drawn_R = torch.randperm(len(drawn_R), generator=generator)[:most].sort().values
+    drawn_R = drawn_R.to(u_ND.device)
+    residual_RD = u_ND[drawn_R // width]
+    codes_Rm = codes_NLm.flatten(0, 1)[drawn_R]
+    for m, level in enumerate(levels):
+        residual_RD -= as_tensor(level, torch.float32, u_ND.device)[codes_Rm[:, m]]
+    return residual_RD
 
 
 def _spread_rows(u_ND: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
@@ -322,7 +446,8 @@ def learn_codebooks(
             again.
         seed: Everything random comes from it.
         init: Codebooks of the shape [M, K, D] to start from and improve step by step; by default
-            residual ones, whose codes are perturbed in the first turns (:func:`annealed`).
+            residual ones, whose codes are perturbed in the first turns (:func:`annealed`). How
+            far they may then go from the residual ones is decided by a tenth of the rows.
         sparsity: The most nonzeros of all codebooks together, as
             :func:`~spherequant.quantizer.sparsity.nonzero_budget` has it; None for dense ones.
 
@@ -345,8 +470,8 @@ def learn_codebooks(
     budget = nonzero_budget(sparsity, n_codebooks, n_codewords, rows.shape[1])
     u_ND = _subsample(as_tensor(rows, torch.float32, device), _MAX_ROWS, generator)
     if init is None:
-        start = residual_codebooks(u_ND, n_codebooks, n_codewords, generator)
-        codebooks = _leading_first(annealed(start, u_ND, iterations, generator))
+        learned = _learned_anew(u_ND, n_codebooks, n_codewords, iterations, generator)
+        codebooks = _leading_first(learned)
     elif init.array.shape == (n_codebooks, n_codewords, u_ND.shape[1]):
         codebooks = init
         for _ in range(iterations):
