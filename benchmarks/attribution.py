@@ -19,6 +19,7 @@ import numpy as np
 import results
 from embeddings import embedded
 from grid import SEEDS, Wanted, chosen_setting, network
+from grid_tables import verdict_of
 from requantize import requantize
 from spherequant.evaluation import paired_bootstrap, rank_baselines
 from spherequant.quantizer import Encoder
@@ -146,8 +147,7 @@ def _mean(ranked: list[Rankings], name: str) -> float:
 
 def _difference(ours_SQ: np.ndarray, ranked: list[Rankings], name: str) -> tuple[str, str]:
     result = paired_bootstrap(ours_SQ, np.stack([one[name] for one in ranked]))
-    verdict = "above" if result.above else "at or above" if result.at_or_above else "below"
-    return f"{result.difference:+.4f} [{result.low:+.4f}, {result.high:+.4f}]", verdict
+    return f"{result.difference:+.4f} [{result.low:+.4f}, {result.high:+.4f}]", verdict_of(result)
 
 
 if __name__ == "__main__":

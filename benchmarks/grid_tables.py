@@ -93,6 +93,13 @@ def tables(cells: Sequence[Cell], places: Sequence[Place]) -> list[dict[str, Any
     ]
 
 
+def verdict_of(result: Comparison) -> str:
+    """Say how the first stands to the second; an interval that holds 0 shows no difference."""
+    if result.above:
+        return "above"
+    return "at or above, not shown to differ" if result.at_or_above else "below"
+
+
 def _of(cells: Iterable[Cell], row: Row, place: Place) -> list[Cell]:
     """The cells of a row at one place, by seed."""
     found = [
@@ -155,10 +162,9 @@ def _differences(cells: Sequence[Cell], place: Place) -> dict[str, Any]:
         if compared is None:
             continue
         seeds, result = compared
-        verdict = "above" if result.above else "at or above" if result.at_or_above else "below"
         interval = f"[{result.low:+.4f}, {result.high:+.4f}]"
         named = ", ".join(map(str, seeds))
-        verdict = f"DSQ is {verdict}" + (", one seed" if len(seeds) == 1 else "")
+        verdict = f"DSQ is {verdict_of(result)}" + (", one seed" if len(seeds) == 1 else "")
         rows.append([row.title, f"{result.difference:+.4f}", interval, verdict, named])
     return {
         "caption": f"{place[0]}, {place[1]} bits: DSQ less the other, paired over queries",

@@ -9,6 +9,7 @@ import numpy as np
 
 from spherequant.quantizer.learning import learn_codebooks
 from spherequant.training.config import N_CODEWORDS
+from spherequant.training.mixtures import with_mixtures
 from spherequant.training.randomness import seed_for
 
 if TYPE_CHECKING:
@@ -31,11 +32,16 @@ def requantize(model: Model, z_ND: np.ndarray, centre_ND: np.ndarray | None, bit
         a model that shares the network.
     """
     config = dataclasses.replace(model.config, bits=bits)
-    target, u_ND = model.encoder.target, z_ND
-    if target is not None and target.pull > 0:
-        u_ND = target.target(z_ND)  # what the encoder will encode
-    elif centre_ND is not None:
+    target = model.encoder.target
+    if config.pull and centre_ND is not None and not config.encode_toward_class:
         u_ND = ((z_ND + config.pull * centre_ND) / (1 + config.pull)).astype(np.float32)
+    elif centre_ND is not None:
+        seed = seed_for("mixtures", config.seed)
+        u_ND = with_mixtures(z_ND, seed, normalised=model.normalised)
+        if target is not None and target.pull > 0:
+            u_ND = target.target(u_ND)  # what the encoder will encode
+    else:
+        u_ND = z_ND
     codebooks = learn_codebooks(
         u_ND,
         config.n_codebooks,

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from grid_tables import Row, compare, compared, tables
+from grid_tables import Row, compare, compared, tables, verdict_of
+from spherequant.evaluation import paired_bootstrap
 
 if TYPE_CHECKING:
     from grid_records import Cell
@@ -64,6 +65,15 @@ def test_verdicts_are_printed_for_every_row_with_a_cell(cells):
         "float embeddings of DSQ": ("DSQ is above, one seed", "0"),
     }
     assert [row[0] for row in facts["rows"]] == [cell.name for cell in cells]
+
+
+def test_an_interval_that_holds_zero_shows_no_difference():
+    same = np.linspace(0, 1, 50)
+    assert verdict_of(paired_bootstrap(same, same)) == "at or above, not shown to differ"
+    noise = np.resize([0.1, -0.1], 50)
+    assert verdict_of(paired_bootstrap(same, same + noise)).endswith("not shown to differ")
+    assert verdict_of(paired_bootstrap(same + 0.1, same)) == "above"
+    assert verdict_of(paired_bootstrap(same, same + 0.1)) == "below"
 
 
 def test_other_queries_cannot_be_compared(cells, cell_of):

@@ -14,7 +14,7 @@ from torch import nn
 from spherequant.embedding import EmbeddingNetwork, Preprocessing, embed_batches, folded
 from spherequant.embedding.small import Small
 from spherequant.errors import FormatError, SpherequantError
-from spherequant.quantizer import Encoder
+from spherequant.quantizer import Encoder, learn_codebooks
 from spherequant.quantizer.signs import pack_signs, sign_codebooks
 from spherequant.quantizer.target import SHARPNESS
 from spherequant.training import TrainConfig, TrainEvent, loop
@@ -23,6 +23,7 @@ from spherequant.training.checkpoint import load_checkpoint, save_checkpoint
 from spherequant.training.learner import Learner, rate_factor
 from spherequant.training.loop import Trainer, TrainingImages, round_epochs
 from spherequant.training.losses import softmax_loss
+from spherequant.training.mixtures import FEWEST
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -692,3 +693,36 @@ class TestAlternatives:
         u = encoder.target.target(z)
         decoded = encoder.codebooks.decode(Encoder(encoder.codebooks).encode(u))
         assert ((u - decoded) ** 2).sum(axis=1).mean() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("changed", "mixed", "pulled"),
+    [
+        ({}, True, True),
+        ({"discriminative_weight": 0.0, "encode_toward_class": False}, True, False),
+        # The discriminative term is then in the codebooks alone, by the labels that are given.
+        ({"encode_toward_class": False}, False, True),
+    ],
+)
+def test_kept_codebooks_are_learned_from_mixtures_of_what_will_be_encoded(
+    changed, mixed, pulled, monkeypatch
+):
+    learned_from = []
+
+    def learn(u_ND, *rest, **options):
+        learned_from.append(u_ND.numpy())
+        return learn_codebooks(u_ND, *rest, **options)
+
+    monkeypatch.setattr(loop, "learn_codebooks", learn)
+    trainer = make(dataclasses.replace(CONFIG, **changed))
+    encoder = trainer.run()
+    *rounds, kept = learned_from
+    count = len(IMAGES.labels)
+    assert rounds
+    assert {len(rows) for rows in rounds} == {count}
+    assert len(kept) == (count + FEWEST if mixed else count)
+    lengths = np.linalg.norm(kept, axis=1)
+    assert (lengths.min() < 0.999) == pulled  # between an embedding and a centre
+    if mixed and pulled:
+        z_ND = trainer._embed_clean(trainer.images.pixels, last=True)
+        np.testing.assert_allclose(kept[:count], encoder.target.target(z_ND), atol=1e-5)

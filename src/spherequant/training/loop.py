@@ -28,6 +28,7 @@ from spherequant.training.binary_terms import BinaryTerms
 from spherequant.training.centres import CentreSums, centres_of
 from spherequant.training.config import N_CODEWORDS
 from spherequant.training.learner import Learner, make_average, make_optimizer, rate_factor
+from spherequant.training.mixtures import with_mixtures
 from spherequant.training.randomness import key_hashes, seed_for, shuffled, uniform
 from spherequant.training.sharpness import (
     MOST_SEARCHED,
@@ -273,11 +274,7 @@ class Trainer:
             return sign_codebooks(self.config.bits, unit=True), centres
         if last:
             self._ask_held_out(self._class_target(centres), z_ND)
-        if last and self.config.encode_toward_class:
-            # What the encoder will encode: no given label, and shorter where the network is unsure.
-            u_ND = self._class_target(centres).target(z_ND)
-        else:
-            u_ND = self._target(z_ND, centres)
+        u_ND = self._to_be_encoded(z_ND, centres) if last else self._target(z_ND, centres)
         device = self.fabric.device
         codebooks = learn_codebooks(
             torch.from_numpy(u_ND).to(device),
@@ -287,10 +284,25 @@ class Trainer:
             seed=seed_for("codebooks", self.config.seed, self.epoch),
             sparsity=self.config.nonzero_budget(z_ND.shape[1]),
         )
-        decoded_ND = codebooks.decode(Encoder(codebooks).encode(u_ND))
+        decoded_ND = codebooks.decode(Encoder(codebooks).encode(u_ND[: len(z_ND)]))
         self.reconstructions = torch.from_numpy(decoded_ND).to(device)
         self.centres = centres.to(device)
         return codebooks, centres
+
+    def _to_be_encoded(self, z_ND: np.ndarray, centres: torch.Tensor) -> np.ndarray:
+        """Return what the codebooks that the model keeps are learned from.
+
+        Rows like those that the encoder will see of any image, for which no label is given: they
+        are shorter where the network is unsure. Without an encoding toward the class the
+        discriminative term is in the codebooks alone, learned from given labels.
+        """
+        if self.config.pull and not self.config.encode_toward_class:
+            return self._target(z_ND, centres)
+        seed = seed_for("mixtures", self.config.seed)
+        rows_ND = with_mixtures(z_ND, seed, normalised=self.config.normalised)
+        if self.config.encode_toward_class:
+            return self._class_target(centres).target(rows_ND)
+        return rows_ND
 
     def _target(self, z_ND: np.ndarray, centres: torch.Tensor) -> np.ndarray:
         """Return u: embeddings blended with the centres of their given labels."""
