@@ -37,9 +37,13 @@ Tables of one network name its margin; the network of `cifar10-full` had none, n
 and its figures, sparse codes, errors and norms are to be made again: the commands above them now
 train with both, and for longer.
 
+Codebooks are learned in another way since the tables of codes were made
+([how](quantizer.md#codebooks-and-how-they-are-learned)): with less error on vectors that they were
+not learned from, and from mixtures of embeddings, too. Those tables are to be made again.
+
 The grid's binary methods are not at their best: constants that were searched afterwards
 ([here](#grid-constants)) help OrthoHash much more than DSQ, and neither OrthoHash nor CSQ had a
-learned shift of its bits. The cells are to be run again
+learned shift of its bits. The cells are to be run again, all at 16 pixels, as `grid.py` has it now
 ([what is known](alternatives.md#the-training-and-the-encoding)).
 
 Every figure was recorded by the script of `benchmarks/` that its section names

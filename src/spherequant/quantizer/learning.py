@@ -235,7 +235,7 @@ def _learned_anew(
     def error_on_held(anchor: float) -> float:
         # The same noise for each: they differ in the anchor alone.
         noise = torch.Generator().manual_seed(0)
-        tried = annealed(start, kept_ND, -(-turns // 4), noise, anchor)
+        tried = annealed(start, kept_ND, -(-turns // 2), noise, anchor)
         left_ND = held_ND - _decoded(tried, nearest_codes(held_ND, tried))
         return float(left_ND.double().square().sum())
 
