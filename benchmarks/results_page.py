@@ -38,8 +38,8 @@ and its figures, sparse codes, errors and norms are to be made again: the comman
 train with both, and for longer.
 
 Codebooks are learned in another way since the tables of codes were made
-([how](quantizer.md#codebooks-and-how-they-are-learned)): with less error on vectors that they were
-not learned from, and from mixtures of embeddings, too. Those tables are to be made again.
+([how](quantizer.md#codebooks-and-how-they-are-learned)), after a training from mixtures of
+embeddings, too. Those tables are to be made again.
 
 The grid's binary methods are not at their best: constants that were searched afterwards
 ([here](#grid-constants)) help OrthoHash much more than DSQ, and neither OrthoHash nor CSQ had a

@@ -118,22 +118,13 @@ def reseed_dead(
     return Codebooks(array_MKD.numpy())
 
 
-def improve(
-    codebooks: Codebooks,
-    u_ND: torch.Tensor,
-    generator: torch.Generator,
-    *,
-    beam: int = TURN_BEAM,
-    icm_rounds: int = DEFAULT_ICM_ROUNDS,
-) -> Codebooks:
+def improve(codebooks: Codebooks, u_ND: torch.Tensor, generator: torch.Generator) -> Codebooks:
     """One turn: codes given codebooks, then codebooks given codes, then unused codewords.
 
     Args:
         codebooks: Where to start from.
         u_ND: float [N, D], N >= 1.
         generator: A generator on the CPU.
-        beam: Partial codes kept after each codebook.
-        icm_rounds: Most rounds of ICM.
 
     Returns:
         New codebooks of the same shape.
@@ -141,7 +132,7 @@ def improve(
     Raises:
         InputError: another D.
     """
-    codes_NM = nearest_codes(u_ND, codebooks, beam, icm_rounds, TURN_STARTS)
+    codes_NM = nearest_codes(u_ND, codebooks, TURN_BEAM, icm_starts=TURN_STARTS)
     return _updated(codebooks, codes_NM, u_ND, generator)
 
 
