@@ -32,8 +32,9 @@ TURN_BEAM = 8  # in turns; half of the encoder's
 TURN_STARTS = 1  # of ICM, in turns
 LEVEL_BEAM = 5 / 256  # codes kept of a row in learning the next codebook, as a share of K
 LEVEL_ITERATIONS = 2  # of k-means, with each number of axes
-# Items that hold a codeword to where the turns started: rows that are held back choose.
-ANCHORS = (16.0, 1.0, 128.0)  # the first where there are too few rows to hold any back
+# Items that hold a codeword to where the turns started: rows that are held back choose. Where there
+# are too few to hold any back, the first; the last is tried where the second is no better than it.
+ANCHORS = (16.0, 1.0, 128.0)
 
 EPSILON = 1e-2  # of the N / K items that a codeword has on average
 
@@ -43,7 +44,7 @@ _HELD_SHARE = 10  # one row of so many is held back
 _HELD_ROWS = (40, 4_096)  # at least, else none are; at most
 _SEED_ROWS = 8_192  # rows among which the first codewords of a codebook are chosen
 _MAX_ROWS = 131_072  # rows learned from: 512 for each of 256 codewords
-_RESIDUALS = 65_536  # that a codebook is learned on, or as many as there are rows
+_RESIDUALS = 1 << 23  # values of those that a codebook is learned on, or as many as rows have
 _MAX_COSTS = 1 << 23  # held at once while beams are extended: 32 MiB
 
 
@@ -165,6 +166,7 @@ def annealed(
     turns: int,
     generator: torch.Generator,
     anchor: float = ANCHORS[0],
+    first: Codebooks | None = None,
 ) -> Codebooks:
     """Turns whose codes are those of perturbed rows, ever less so, and in the last of the rows.
 
@@ -177,7 +179,7 @@ def annealed(
     ECCV 2018, who perturb codebooks or all rows alike.)
 
     With few rows a codeword the least error on them is not the least on others: each codeword is
-    held to where it stood before the first turn, and one that no row uses goes back there.
+    held to a first place, and one that no row uses goes back there.
 
     Args:
         codebooks: Where to start from.
@@ -185,11 +187,12 @@ def annealed(
         turns: How many; none leave the codebooks as they are.
         generator: A generator on the CPU.
         anchor: As how many items, above 0, a codeword's first place counts.
+        first: The first places; by default where the turns start from.
 
     Returns:
         New codebooks.
     """
-    first = codebooks
+    first = first or codebooks
     codes_NM = nearest_codes(u_ND, codebooks, beam=1, icm_rounds=0)
     for turn in range(turns):
         error_ND = u_ND - _decoded(codebooks, codes_NM)
@@ -208,11 +211,12 @@ def _learned_anew(
     turns: int,
     generator: torch.Generator,
 ) -> Codebooks:
-    """Residual codebooks, then turns, from which rows that were held back choose the anchor.
+    """Residual codebooks, then twice half of the turns; rows held back in the first half choose.
 
     How far turns help depends on the rows: where these have much structure and are few, residual
     codebooks are hard to better on rows that were not learned from; where they have little or are
-    many, they are far from the best.
+    many, they are far from the best. The rows that are held back choose the anchor; the second
+    half, perturbed anew, goes on with all rows from where it led.
     """
     least, most = _HELD_ROWS
     held = min(len(u_ND) // _HELD_SHARE, most)
@@ -223,15 +227,18 @@ def _learned_anew(
     held_ND, kept_ND = u_ND[order_N[:held]], u_ND[order_N[held:].sort().values]
     start = residual_codebooks(kept_ND, n_codebooks, n_codewords, generator)
 
-    def error_on_held(anchor: float) -> float:
+    least_error, anchor, best = np.inf, ANCHORS[0], start
+    for tried in ANCHORS:
         # The same noise for each: they differ in the anchor alone.
         noise = torch.Generator().manual_seed(0)
-        tried = annealed(start, kept_ND, -(-turns // 2), noise, anchor)
-        left_ND = held_ND - _decoded(tried, nearest_codes(held_ND, tried))
-        return float(left_ND.double().square().sum())
-
-    anchor = min(ANCHORS, key=error_on_held)
-    return annealed(start, u_ND, turns, generator, anchor)
+        codebooks = annealed(start, kept_ND, -(-turns // 2), noise, tried)
+        left_ND = held_ND - _decoded(codebooks, nearest_codes(held_ND, codebooks))
+        error = float(left_ND.double().square().sum())
+        if error < least_error:
+            least_error, anchor, best = error, tried, codebooks
+        if anchor == tried != ANCHORS[0]:
+            break
+    return annealed(best, u_ND, max(1, turns // 2), generator, anchor, start)
 
 
 def _leading_first(codebooks: Codebooks) -> Codebooks:
@@ -372,7 +379,7 @@ def _residuals(
 ) -> torch.Tensor:
     """What the codes of beams leave of their rows: float32 [R, D], of codes drawn where R < N L."""
     count, width, _ = codes_NLm.shape
-    most = max(count, _RESIDUALS)
+    most = max(count, _RESIDUALS // u_ND.shape[1])
     drawn_R = torch.arange(count * width)
     if len(drawn_R) > most:
         drawn_R = torch.randperm(len(drawn_R), generator=generator)[:most].sort().values
@@ -404,8 +411,9 @@ def _spread_rows(u_ND: torch.Tensor, count: int, generator: torch.Generator) -> 
         if not distance_N.any():
             drawn += [drawn[0]] * (count - len(drawn))
         else:
-            weights_N = torch.from_numpy(distance_N)
-            drawn.append(int(torch.multinomial(weights_N, 1, generator=generator)))
+            sums_N = distance_N.cumsum()
+            below = sums_N[-1] * float(torch.rand((), generator=generator, dtype=torch.float64))
+            drawn.append(int(sums_N.searchsorted(below, side="right")))
     return torch.from_numpy(rows_ND[drawn].astype(np.float32))
 
 
