@@ -9,9 +9,9 @@ MobileNetV2 that was pretrained on ImageNet and sees the images at 64 pixels. FA
 learn and encode with their own settings: the residual quantizer with a beam of 5, as it learns
 without growing dimensions (`Train_default`), with them (`Train_progressive_dim`, FAISS's default)
 and with refined codebooks (`Train_refine_codebook`); local search with 25 iterations. Each figure
-is kept below --kept and not measured again, so that a long table can be made in parts. FAISS's
-threads wait idly, and seconds of the processor are those of work, with OMP_WAIT_POLICY=PASSIVE.
-Figures go to docs/results.
+is kept below --kept and not measured again on the machine with the code, or the FAISS, that made
+it, so that a long table can be made in parts. FAISS's threads wait idly, and seconds of the
+processor are those of work, with OMP_WAIT_POLICY=PASSIVE. Figures go to docs/results.
 """
 
 from __future__ import annotations
@@ -181,12 +181,15 @@ def measure(
         f"{kind}-{bits}-{rows}-{method}",
         lambda: METHODS[method](_subset(vectors.training, rows), vectors.held_out, bits),
         options,
+        "" if method.startswith("FAISS") else _code(),
     )
 
 
-def _once(name: str, learn: Callable[[], Learned], options: argparse.Namespace) -> Learned | None:
+def _once(
+    name: str, learn: Callable[[], Learned], options: argparse.Namespace, code: str
+) -> Learned | None:
     path = options.kept / (re.sub(r"\W+", "-", name).strip("-") + ".json")
-    made_by = {"machine": results.machine(), "code": _code()}
+    made_by = {"machine": results.machine(), "faiss": faiss.__version__, "code": code}
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if kept.get("made_by") == made_by:
         return Learned(**kept["learned"])
@@ -225,7 +228,7 @@ def variant(
         setattr(learning, changed, before)
         return learned
 
-    return _once(f"{kind}-32-{options.variants}-{name}", learn, options)
+    return _once(f"{kind}-32-{options.variants}-{name}", learn, options, _code())
 
 
 def table(title: str, bits: int, rows: int, found: dict[str, Learned | None]) -> dict[str, object]:

@@ -52,12 +52,18 @@ TRAINED_UNDER = {"cifar10-59k": "cifar10-54k"}
 # Times the recipe's learning rate, where that is not the best on validation images (grid_rates.py).
 RATES = {"orthohash": 2.0, "csq": 4.0}
 # The best of those that were tried on images which are neither trained on nor queries
-# (grid_constants.py). Each of the others has a softmax over its rows.
+# (grid_constants.py); that of the softmax is for all whose own do not stand here.
+SOFTMAX: dict[str, Any] = {"softmax_scale": 8.0}
 CONSTANTS: dict[str, dict[str, Any]] = {
     "orthohash": {"softmax_scale": 5.0, "softmax_margin": 0.4},
     "csq": {"quantization_weight": 0.1},
+    "paper": {
+        **SOFTMAX,
+        "quantization_weight": 0.02,
+        "centre_weight": 0.02,
+        "discriminative_weight": 0.1,
+    },
 }
-SOFTMAX: dict[str, Any] = {"softmax_scale": 8.0}
 IMAGES = {"cifar10-54k": 4_750, "cifar10-full": 49_500}  # trained on
 PLACES = (
     ("cifar10-54k", 32),

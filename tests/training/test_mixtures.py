@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from spherequant.quantizer import Encoder, learn_codebooks, normalise_rows
+from spherequant.training import mixtures
 from spherequant.training.mixtures import FEWEST, with_mixtures
 
 
@@ -30,6 +31,16 @@ def test_the_rows_come_first_and_mixtures_lie_between_two_of_them(embeddings):
 def test_a_large_set_has_as_many_mixtures_as_rows(embeddings):
     many = np.tile(embeddings, (30, 1))
     assert len(with_mixtures(many, 0, normalised=True)) == 2 * len(many)
+
+
+def test_of_a_larger_set_rows_are_drawn(embeddings, monkeypatch):
+    monkeypatch.setattr(mixtures, "MOST", 500)
+    rows = with_mixtures(embeddings, 0, normalised=True)
+    assert rows.shape == (500 + FEWEST, 16)
+    place = {row.tobytes(): i for i, row in enumerate(embeddings)}
+    drawn = [place[row.tobytes()] for row in rows[:500]]
+    assert sorted(set(drawn)) == drawn
+    assert drawn != list(range(500))
 
 
 def test_the_seed_decides(embeddings):

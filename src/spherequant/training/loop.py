@@ -284,9 +284,10 @@ class Trainer:
             seed=seed_for("codebooks", self.config.seed, self.epoch),
             sparsity=self.config.nonzero_budget(z_ND.shape[1]),
         )
-        decoded_ND = codebooks.decode(Encoder(codebooks).encode(u_ND[: len(z_ND)]))
-        self.reconstructions = torch.from_numpy(decoded_ND).to(device)
-        self.centres = centres.to(device)
+        if not last:
+            decoded_ND = codebooks.decode(Encoder(codebooks).encode(u_ND))
+            self.reconstructions = torch.from_numpy(decoded_ND).to(device)
+            self.centres = centres.to(device)
         return codebooks, centres
 
     def _to_be_encoded(self, z_ND: np.ndarray, centres: torch.Tensor) -> np.ndarray:

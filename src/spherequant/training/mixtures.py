@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 FEWEST = 16_384  # mixtures of a small training set
+MOST = 65_536  # rows of a large one, and as many mixtures: codebooks are learned from no more
 # Of the share of the second: mostly little of it, at times half or more.
 _BETA = (0.5, 1.0)
 _SHORTEST = 1e-6  # of a mixture that has a direction
@@ -14,7 +15,7 @@ _SHORTEST = 1e-6  # of a mixture that has a direction
 def with_mixtures(
     z_ND: npt.NDArray[np.float32], seed: int, *, normalised: bool
 ) -> npt.NDArray[np.float32]:
-    """The rows, and after them as many mixtures of two rows each, or more where there are few.
+    """Rows, and after them as many mixtures of two rows each, or more where there are few.
 
     A network is surer of the images that it was trained on than of others: their embeddings lie at
     the centres of their classes, those of others also between them. Codebooks of the first alone
@@ -22,14 +23,16 @@ def with_mixtures(
     al., ICLR 2018) and its variant of hidden layers (Verma et al., ICML 2019) do in training.
 
     Args:
-        z_ND: [N, D], embeddings of training images, N >= 1.
+        z_ND: [N, D], embeddings of training images, N >= 1; of more than 65,536 so many are drawn.
         seed: Everything random comes from it.
         normalised: Whether rows lie on the unit sphere; mixtures then do, too.
 
     Returns:
-        [N + max(N, 16384), D]
+        [N + max(N, 16384), D], for N up to 65,536
     """
     rng = np.random.default_rng(seed)
+    if len(z_ND) > MOST:
+        z_ND = z_ND[np.sort(rng.permutation(len(z_ND))[:MOST])]
     count = max(len(z_ND), FEWEST)
     first_N, second_N = rng.integers(len(z_ND), size=(2, count))
     share_N1 = rng.beta(*_BETA, size=(count, 1)).astype(np.float32)
