@@ -96,6 +96,7 @@ def test_unknown_mode_names_the_nearest():
     [
         *("2019", "1998", "2019-05", "2019_05_12", "20190512", "201905", "2019.05.12 Harbour"),
         *("2019-05-12_wedding", "12.05.2019", "1-5-2021", "May 2019", "march", "2019 May"),
+        *("2019-05 Harbour", "2019_12_Sylt"),
         *("DCIM", "dcim", "Camera", "Camera Roll", "100CANON", "101MSDCF", "100_PANA", "999APPLE"),
     ],
 )
@@ -108,6 +109,7 @@ def test_dates_and_cameras(name):
     [
         *("cat", "0", "9", "10", "007", "001.ak47", "n01443537", "1984 Chevrolet", "Audi 2019"),
         *("2300", "12345678", "100canon", "marching", "cameras", "T-shirt", "v2019", "1899", "200"),
+        "2010 12mm lens",
     ],
 )
 def test_names_of_things(name):
