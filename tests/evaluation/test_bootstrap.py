@@ -73,3 +73,8 @@ def test_equal_seeds_give_equal_intervals():
 def test_refused(first, second, message):
     with pytest.raises(InputError, match=message):
         paired_bootstrap(first, second)
+
+
+def test_at_least_one_resample():
+    with pytest.raises(InputError, match="at least 1, not 0"):
+        paired_bootstrap([0.1, 0.2], [0.1, 0.3], resamples=0)

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from spherequant.evaluation import evaluate, render_results
+from spherequant.evaluation import Report, evaluate, render_results
 
 NASTY = "<script>alert('x')</script>&\"'"
 VOID = {"meta", "img", "br", "use", "path", "rect"}
@@ -60,6 +60,18 @@ def test_json_is_the_report(saved):
     report, folder = saved
     stored = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     assert stored == json.loads(json.dumps(report.to_dict()))
+
+
+def test_a_page_that_cannot_be_written_leaves_the_one_before(saved, tmp_path, monkeypatch):
+    report, folder = saved
+    for name in ("report.json", "queries.csv", "report.html"):
+        (tmp_path / name).write_text("before")
+    monkeypatch.setattr(Report, "_save_queries", lambda self, path: path.write_text("half") // 0)
+    with pytest.raises(ZeroDivisionError):
+        report.save(tmp_path)
+    assert (tmp_path / "queries.csv").read_text() == "before"
+    assert (tmp_path / "report.json").read_bytes() == (folder / "report.json").read_bytes()
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_queries_are_kept_for_comparisons(saved):

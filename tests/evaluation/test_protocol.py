@@ -20,10 +20,12 @@ from spherequant.errors import (
 from spherequant.evaluation import average_precision, embeddings, evaluate, protocol
 from spherequant.evaluation.baselines import BASELINES, rank_baselines
 from spherequant.images import Limits, make_split, open_source, scratch
-from spherequant.quantizer import Codebooks, Encoder
+from spherequant.quantizer import ClassTarget, Codebooks, Encoder
 from spherequant.quantizer.signs import sign_codebooks
 
 KEYS = {
+    "source",
+    "fingerprint",
     "protocol",
     "bits",
     "map",
@@ -389,6 +391,21 @@ def test_unknown_names_are_refused(make_model, make_pictures):
         evaluate(make_model(), make_pictures(), baselines=["pq", "sq"])
     with pytest.raises(ConfigError, match="holdout"):
         evaluate(make_model(), make_pictures(), "holdou")
+    with pytest.raises(ConfigError, match="no -1 examples"):
+        evaluate(make_model(), make_pictures(), examples=-1)
+
+
+def test_classes_are_predicted_for_some_rows_at_a_time(make_model, make_pictures, monkeypatch):
+    model = make_model(pull=0.4)
+    whole = evaluate(model, make_pictures()).to_dict()
+    made = []
+    logits = ClassTarget.logits
+    monkeypatch.setattr(
+        ClassTarget, "logits", lambda self, z, *n: (made.append(len(z)), logits(self, z, *n))[1]
+    )
+    monkeypatch.setattr(protocol, "PREDICTION_BYTES", 5 * 8 * len(model.classes))
+    assert evaluate(model, make_pictures()).to_dict() | {"seconds": 0} == whole | {"seconds": 0}
+    assert max(made[-10:]) <= 5
 
 
 @pytest.mark.parametrize(

@@ -44,3 +44,6 @@ def test_edges():
     assert encode_batch(torch.zeros(2, 4, requires_grad=True), codebooks, beam=100).shape == (2, 3)
     with pytest.raises(InputError, match=r"\[N, 4\]"):
         encode_batch(torch.zeros(2, 5), codebooks)
+    for setting, value in (("beam", 0), ("icm_rounds", -1), ("icm_starts", 0)):
+        with pytest.raises(InputError, match=setting):
+            encode_batch(torch.zeros(2, 4), codebooks, **{setting: value})

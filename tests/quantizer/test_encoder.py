@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 from spherequant import _native
 from spherequant.errors import FormatError, InputError
 from spherequant.quantizer import ClassTarget, Codebooks, Encoder, normalise_rows, storage
+from spherequant.quantizer import encoder as encoder_module
 from spherequant.quantizer.codebooks import (
     DEFAULT_BEAM,
     DEFAULT_ICM_ROUNDS,
@@ -210,6 +211,20 @@ def test_with_a_class_target_that_is_what_is_encoded():
         Encoder(codebooks, target).encode(x), plain.encode(target.target(x))
     )
     assert (Encoder(codebooks, target).encode(x) != plain.encode(x)).any()
+
+
+def test_class_targets_are_made_for_some_rows_at_a_time(monkeypatch):
+    x, codebooks = random_case(30, 3, 16, 6)
+    encoder = Encoder(codebooks, class_target(6))
+    whole, made = encoder.encode(x), []
+    target = ClassTarget.target
+    monkeypatch.setattr(encoder_module, "_TARGET_ROWS", 7)
+    monkeypatch.setattr(
+        ClassTarget, "target", lambda self, z, n: (made.append((len(z), n)), target(self, z, n))[1]
+    )
+    np.testing.assert_array_equal(encoder.encode(x, threads=1), whole)
+    assert made == [(7, 1)] * 4 + [(2, 1)]
+    assert encoder.encode(x[:0]).shape == (0, 3)
 
 
 def test_shortened_it_encodes_anew_with_the_first_codebooks():

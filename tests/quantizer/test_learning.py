@@ -125,6 +125,28 @@ def test_rows_held_back_choose_how_far_turns_go(rows, n_codewords, d, monkeypatc
     assert errors[anchor] < 1.01 * min(errors.values())
 
 
+def test_another_seed_perturbs_rows_in_another_way(clustered, monkeypatch):
+    x, _ = clustered(500)
+    drawn, normal = [], torch.randn
+
+    def randn(*arguments, **options):
+        drawn.append(normal(*arguments, **options))
+        return drawn[-1]
+
+    monkeypatch.setattr(torch, "randn", randn)
+    learn_codebooks(x, 2, 8, seed=1)
+    learn_codebooks(x, 2, 8, seed=2)
+    half = learning.DEFAULT_ITERATIONS // 2
+    first, *others = [noise for noise in drawn if len(noise) == 450][::half]
+    assert torch.equal(first, others[0])  # of the next anchor
+    assert not torch.equal(first, others[-1])  # of the other seed
+
+
+def test_half_precision_is_read(clustered):
+    x = torch.from_numpy(clustered(100)[0]).bfloat16()
+    assert learn_codebooks(x, 2, 4) == learn_codebooks(x.float(), 2, 4)
+
+
 def test_an_anchor_holds_codebooks_and_what_no_row_uses(clustered):
     u = torch.from_numpy(clustered(600)[0])
     first = residual_codebooks(u, 2, 16, generator())

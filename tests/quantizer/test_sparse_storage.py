@@ -93,6 +93,7 @@ def put(position, value):
         ({"starts": put(-1, 0)}, "do not fit"),
         ({"starts": put(3, 2**32 - 1)}, "do not fit"),
         ({"starts": lambda s: s[:-1]}, "do not fit"),
+        ({"starts": lambda s: s[0].reshape(())}, "do not fit"),
         ({"dims": put(0, 16)}, "do not fit"),
         ({"dims": lambda d: d[:-1]}, "do not fit"),
         ({"dims": lambda d: d[::-1].copy()}, "ascending"),

@@ -79,7 +79,9 @@ def test_labels_pull_the_codebooks_to_the_class_centres(clustered):
     assert distance(supervised) < 0.8 * distance(plain)
 
 
-@pytest.mark.parametrize("kind", ["strings", "objects", "floats", "multi-hot", "booleans"])
+@pytest.mark.parametrize(
+    "kind", ["strings", "objects", "floats", "column", "multi-hot", "booleans"]
+)
 def test_labels_of_any_type_mean_the_same(kind, clustered):
     x, y = clustered(200)
     hot = np.eye(8, dtype=int)[y]
@@ -87,11 +89,28 @@ def test_labels_of_any_type_mean_the_same(kind, clustered):
         "strings": np.array(list("abcdefgh"))[y],
         "objects": np.array(list("abcdefgh"), dtype=object)[y],
         "floats": y * 0.5,
+        "column": y[:, None],
         "multi-hot": hot,
         "booleans": hot.astype(bool),
     }[kind]
     expected = SphericalQuantizer(2, 8, random_state=0).fit(x, y).codebooks_
     assert SphericalQuantizer(2, 8, random_state=0).fit(x, labels).codebooks_ == expected
+
+
+def test_a_column_of_two_classes_is_not_one_class_that_some_have(clustered):
+    x, y = clustered(200)
+    halves = (y > 3).astype(int)
+    expected = SphericalQuantizer(2, 8, random_state=0).fit(x, halves).codebooks_
+    assert SphericalQuantizer(2, 8, random_state=0).fit(x, halves[:, None]).codebooks_ == expected
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_rows_are_blended_some_at_a_time(several, clustered, monkeypatch):
+    x, y = clustered(50)
+    labels = np.eye(8, dtype=bool)[y] | (np.eye(8, dtype=bool)[(y + 1) % 8] & several)
+    whole = _blended(x, _centres(x, labels), 1.0)
+    monkeypatch.setattr(spherical, "_BLOCK_ROWS", 7)
+    np.testing.assert_allclose(_blended(x, _centres(x, labels), 1.0), whole, atol=1e-7)
 
 
 def test_multi_hot_blends_towards_the_mean_of_the_centres():

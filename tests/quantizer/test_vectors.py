@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from spherequant import _native
 from spherequant.errors import InputError
+from spherequant.quantizer import vectors
 from spherequant.quantizer.vectors import as_rows, inner_products, normalise_rows, thread_count
 
 LEVELS = _native.encoding_levels()
@@ -107,6 +108,11 @@ def test_thread_count():
     assert thread_count(3) == 3
     assert thread_count(10**6) == 256
     assert 1 <= thread_count(None) <= (os.cpu_count() or 1)
+
+
+def test_no_machine_is_given_more_threads_than_have_memory(monkeypatch):
+    monkeypatch.setattr(vectors, "usable_processors", lambda: 384)
+    assert thread_count(None) == 256
 
 
 def test_normalise_rows():

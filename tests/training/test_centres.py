@@ -3,10 +3,12 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spherequant.training import centres
 from spherequant.training.centres import CentreSums, centres_of
 
 
@@ -78,6 +80,24 @@ def test_the_centre_of_an_image_is_its_labels_normalised_mean():
     half, third = 0.5**0.5, (1 / 3) ** 0.5
     expected = torch.tensor([[1.0, 0.0, 0.0], [half, half, 0.0], [third, third, third]])
     torch.testing.assert_close(centres_of(labels, centres), expected)
+
+
+@pytest.mark.parametrize("normalised", [True, False])
+def test_some_rows_at_a_time_change_nothing(normalised, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(23, 4, generator=generator)
+    labels = torch.rand(23, 5, generator=generator) < 0.4
+    labels[:, 0] = True
+
+    def both():
+        sums = CentreSums(5, 4, normalised=normalised)
+        sums.add(z, labels)
+        return sums.centres(), centres_of(labels, sums.centres(), normalised=normalised)
+
+    whole = both()
+    monkeypatch.setattr(centres, "_ROWS", 6)
+    for one, other in zip(both(), whole, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_centres_that_cancel_leave_zero_and_not_nan():

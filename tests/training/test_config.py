@@ -138,6 +138,7 @@ class TestValues:
             ("rounds", -1),
             ("learning_rate", float("nan")),
             ("weight_decay", float("-inf")),
+            ("weight_decay", -0.5),
             ("discriminative_weight", float("inf")),
         ],
     )

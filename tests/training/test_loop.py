@@ -18,6 +18,7 @@ from spherequant.quantizer import Encoder, learn_codebooks
 from spherequant.quantizer.signs import pack_signs, sign_codebooks
 from spherequant.quantizer.target import SHARPNESS
 from spherequant.training import TrainConfig, TrainEvent, loop
+from spherequant.training.augment import NUMBERS
 from spherequant.training.binary_terms import class_targets
 from spherequant.training.checkpoint import load_checkpoint, save_checkpoint
 from spherequant.training.learner import Learner, rate_factor
@@ -251,6 +252,13 @@ class TestSteps:
             assert trainer._terms(z, rows)["softmax"].item() == pytest.approx(expected.item())
             trainer._train_epoch(0.0, 0)
         assert augmented == [2] * 4
+
+    def test_images_that_are_not_to_be_changed_settle_as_they_are(self):
+        trainer = make(dataclasses.replace(CONFIG, augment="none", settle=1.0))
+        numbers = np.zeros((5, NUMBERS))
+        for epoch in (0, 1):
+            pixels = trainer._settled_augment(IMAGES.pixels[:5], numbers, epoch)
+            np.testing.assert_array_equal(pixels.numpy(), IMAGES.pixels[:5])
 
     def test_the_rates_follow_the_schedule(self, monkeypatch):
         seen = []

@@ -94,6 +94,20 @@ def test_small_sets_get_more_epochs_smaller_batches_and_smaller_steps():
     assert steps == pytest.approx([steps[0] * (n / 512) ** 0.5 for n in (512, 75, 8)])
 
 
+def test_a_batch_that_is_given_takes_steps_of_its_size():
+    for backbone in ("small", "test_resnet"):
+        usual = recipe(TrainConfig(backbone=backbone))
+        quarter = recipe(TrainConfig(backbone=backbone, batch_size=usual.batch_size // 4))
+        assert quarter.learning_rate == pytest.approx(usual.learning_rate / 2)
+
+
+def test_an_optimizer_that_is_given_has_its_own_steps():
+    sgd, adamw = (recipe(TrainConfig(optimizer=name, batch_size=64)) for name in ("sgd", "adamw"))
+    timm = recipe(TrainConfig(backbone="test_resnet", optimizer="adamw", batch_size=64))
+    assert sgd.learning_rate > 10 * adamw.learning_rate
+    assert (adamw.learning_rate, adamw.weight_decay) == (timm.learning_rate, timm.weight_decay)
+
+
 def test_bfloat16_only_where_it_pays():
     assert recipe(TrainConfig(), bf16=False).precision == "float32"
 

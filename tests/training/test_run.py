@@ -165,6 +165,14 @@ class TestSupervised:
         assert own <= {split_of(rare)[0].items[i].key for i in split_of(rare)[1].validation}
         assert train(rare, TINY).classes == ("0", "1", "7")
 
+    def test_the_callers_random_numbers_go_on(self, few):
+        torch.manual_seed(7)
+        expected = torch.rand(2)
+        torch.manual_seed(7)
+        first = torch.rand(1)
+        train(few, dataclasses.replace(TINY, epochs=1))
+        torch.testing.assert_close(torch.cat([first, torch.rand(1)]), expected)
+
     def test_the_same_seed_gives_the_same_model(self, few, few_model):
         again = train(few, TINY)
         assert again.fingerprint == few_model.fingerprint
@@ -520,8 +528,10 @@ class TestResume:
         with pytest.raises(CutError):
             train(few, TINY, out=tmp_path, report=cut_in_third_epoch)
         other = dataclasses.replace(TINY, centre_weight=0.5)
+        stages = []
         with pytest.raises(SpherequantError, match=r"other settings \(centre_weight\)"):
-            train(few, other, out=tmp_path)
+            train(few, other, out=tmp_path, report=lambda event: stages.append(event.stage))
+        assert not stages  # before any image is decoded
         assert train(few, other, out=tmp_path, overwrite=True).config.centre_weight == 0.5
 
     def test_a_damaged_state_is_a_clear_error(self, few, tmp_path):
@@ -636,5 +646,16 @@ class TestAlternatives:
     def test_without_normalisation_each_image_has_one_label(self, few):
         both = [(key, image, ("x", "y")) for key, image, _ in few[:20]]
         rows = [*both, *few[20:]]
+        stages = []
+        config = dataclasses.replace(TINY, objective="no-norm")
         with pytest.raises(ConfigError, match="images of one label each"):
-            train(rows, dataclasses.replace(TINY, objective="no-norm"))
+            train(rows, config, report=lambda event: stages.append(event.stage))
+        assert not stages  # before any image is decoded
+
+    def test_more_classes_than_bits_can_tell_apart(self, few):
+        many = [(f"{n}/{key}", image, f"{n % 8} {key}") for n in range(16) for key, image, _ in few]
+        stages = []
+        config = dataclasses.replace(TINY, objective="orthohash", dim=0)
+        with pytest.raises(ConfigError, match="classes"):
+            train(many, config, report=lambda event: stages.append(event.stage))
+        assert not stages

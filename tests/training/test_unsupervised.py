@@ -97,3 +97,9 @@ class TestProjection:
     def test_images_that_look_the_same_are_refused(self, count):
         with pytest.raises(InputError, match="look the same to the backbone"):
             fit_projection(network(5), np.ones((count, 12), np.float32))
+
+    def test_features_that_are_no_numbers_are_refused(self):
+        features = np.random.default_rng(0).normal(size=(9, 12)).astype(np.float32)
+        features[3, 7] = np.nan
+        with pytest.raises(InputError, match="weights are damaged"):
+            fit_projection(network(5), features)

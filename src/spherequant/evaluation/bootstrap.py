@@ -63,8 +63,11 @@ def paired_bootstrap(
         seed: of the resampling.
 
     Raises:
-        InputError: no queries, not the same number of them, or a value that is not finite.
+        InputError: no queries, not the same number of them, a value that is not finite, or no
+            resample.
     """
+    if resamples < 1:
+        raise InputError(f"resamples must be at least 1, not {resamples}")
     mean_first, mean_second = _mean_over_seeds(first, "first"), _mean_over_seeds(second, "second")
     if len(mean_first) != len(mean_second):
         raise InputError(

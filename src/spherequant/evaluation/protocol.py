@@ -38,6 +38,7 @@ from spherequant.quantizer.signs import sign_codebooks
 from spherequant.system import require_faiss
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from os import PathLike
 
     from numpy.typing import NDArray
@@ -51,7 +52,8 @@ Progress: TypeAlias = Callable[[str, int, int], None]  # stage, done, total
 
 # R of mAP@R where a protocol does not rank everything (docs/protocols.md).
 CUTOFFS: dict[str, int] = {"nuswide-21": 5_000, "nuswide-81": 5_000, "imagenet-100": 1_000}
-PREDICTION_ROWS = 1 << 14  # rows classified at a time: bool [rows, C]
+# Rows classified at a time: two float32 [rows, C] are held meanwhile, of so many bytes at most.
+PREDICTION_ROWS, PREDICTION_BYTES = 1 << 14, 64 << 20
 
 
 def evaluate(  # noqa: PLR0913 - options after the first four are by name only
@@ -93,7 +95,8 @@ def evaluate(  # noqa: PLR0913 - options after the first four are by name only
 
     Raises:
         LabelError: no labels, one label only, or no query left.
-        ConfigError: an unknown protocol or baseline, or ``out`` cannot be made.
+        ConfigError: an unknown protocol or baseline, less than no examples, or ``out`` cannot be
+            made.
         SourceError: the source cannot be read, or does not fit the protocol.
         MissingDependencyError: baselines are asked for and faiss is not installed.
     """
@@ -103,6 +106,8 @@ def evaluate(  # noqa: PLR0913 - options after the first four are by name only
             f"evaluate takes a model (Model.load), not {type(model).__name__}; "
             "Model.shortened(bits) has shorter codes"
         )
+    if examples < 0:
+        raise ConfigError(f"there can be no {examples} examples: 0 or more")
     names = _baseline_names(baselines)
     if out is not None:
         _make_folder(Path(out))
@@ -122,6 +127,7 @@ def evaluate(  # noqa: PLR0913 - options after the first four are by name only
             tick=partial(told, "embedding images"),
         )
         _require_two_labels(collection)
+        headline = _headline(split, collection)
         warnings = _warnings(model, opened, split, collection)
         rankers = _Rankers.of(model, collection)
         settings = _Settings(
@@ -139,7 +145,6 @@ def evaluate(  # noqa: PLR0913 - options after the first four are by name only
                 f"No baseline {', '.join(names)}: they rank by the inner product of unit vectors, "
                 "and this model's embeddings are not normalised."
             )
-        headline = _headline(split, collection)
         shown = collect_examples(
             choose_examples(rankings["codes"].ap, headline, examples, seed),
             rankers.codes,
@@ -361,18 +366,21 @@ def _rank_baselines(
 
 
 def _predict(target: ClassTarget, z_ND: NDArray[np.float32]) -> PredictedSets:
-    blocks = (
-        target.predict(z_ND[start : start + PREDICTION_ROWS])
-        for start in range(0, len(z_ND), PREDICTION_ROWS)
-    )
+    blocks = (target.predict(z_ND[rows]) for rows in _blocks(target, len(z_ND)))
     return PredictedSets.gather(blocks, target.n_classes)
+
+
+def _blocks(target: ClassTarget, count: int) -> Iterator[slice]:
+    """Rows to classify together."""
+    step = max(1, min(PREDICTION_ROWS, PREDICTION_BYTES // (8 * target.n_classes)))
+    for start in range(0, count, step):
+        yield slice(start, start + step)
 
 
 def _expected_centres(target: ClassTarget, z_ND: NDArray[np.float32]) -> NDArray[np.float32]:
     """What the classifier alone says of each item: float32 [N, D], perhaps a memory map."""
     centres_ND = allocate(*z_ND.shape)
-    for start in range(0, len(z_ND), PREDICTION_ROWS):
-        rows = slice(start, start + PREDICTION_ROWS)
+    for rows in _blocks(target, len(z_ND)):
         centres_ND[rows] = target.centre(z_ND[rows])
     return centres_ND
 
@@ -395,7 +403,13 @@ def _right(model: RetrievalModel, collection: Collection) -> NDArray[np.bool_] |
     known = set(model.classes)
     if target is None or not any(known & set(item.labels) for item in collection.query_items):
         return None
-    best_Q = target.logits(collection.queries).argmax(axis=1)
+    queries_QD = collection.queries
+    best_Q = np.concatenate(
+        [
+            target.logits(queries_QD[rows]).argmax(axis=1)
+            for rows in _blocks(target, len(queries_QD))
+        ]
+    )
     return np.array(
         [
             model.classes[best] in item.labels

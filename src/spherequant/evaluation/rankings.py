@@ -145,7 +145,7 @@ class CodeRanker:
 
     def scores(self, queries: slice) -> Iterator[NDArray[np.float32]]:
         """Yield float32 [B, N] for each of ``names``."""
-        tables_QMK = self._codebooks.lookup_table(self._queries_QD[queries])
+        tables_QMK = self._codebooks.lookup_table(self._queries_QD[queries], threads=1)
         products_QN = sum_tables(tables_QMK, self.codes_NM)
         norms_N = self.norms_N
         yield products_QN if self._normalised else 2 * products_QN - norms_N * norms_N

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from spherequant.evaluation.metrics import TIE_RULE
+from spherequant.system import replacing
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -89,6 +90,8 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """The report under its JSON keys; every value is a plain one."""
         figures = {
+            "source": self.source,
+            "fingerprint": self.fingerprint,
             "protocol": self.protocol,
             "objective": self.objective,
             "score": self.score,
@@ -125,11 +128,14 @@ class Report:
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-        (folder / JSON_FILE).write_text(text + "\n", encoding="utf-8")
-        self._save_queries(folder / QUERIES_FILE)
-        page = folder / PAGE_FILE
-        page.write_text(render_report(self), encoding="utf-8")
-        return page
+        page = render_report(self)
+        with replacing(folder / JSON_FILE) as draft:
+            draft.write_text(text + "\n", encoding="utf-8")
+        with replacing(folder / QUERIES_FILE) as draft:
+            self._save_queries(draft)
+        with replacing(folder / PAGE_FILE) as draft:
+            draft.write_text(page, encoding="utf-8")
+        return folder / PAGE_FILE
 
     def _save_queries(self, path: Path) -> None:
         """One row a query with its average precisions: what a paired comparison needs."""

@@ -15,6 +15,7 @@ from spherequant.quantizer.codebooks import (
     DEFAULT_ICM_STARTS,
     Codebooks,
 )
+from spherequant.quantizer.encoder import check_effort
 from spherequant.quantizer.least_squares import as_tensor
 
 # Costs held at once: 64 Mi float32, 256 MiB, and a few times that for the largest temporaries.
@@ -41,8 +42,9 @@ def encode_batch(
         uint8 [N, M], on the device of ``u_ND``.
 
     Raises:
-        InputError: another D.
+        InputError: another D, or a setting out of the encoder's range.
     """
+    check_effort(beam, icm_rounds, icm_starts)
     if u_ND.ndim != 2 or u_ND.shape[1] != codebooks.dim:
         raise InputError(f"vectors must be [N, {codebooks.dim}], not {list(u_ND.shape)}")
     m, k = codebooks.n_codebooks, codebooks.n_codewords

@@ -137,7 +137,7 @@ class Codebooks:
             out_ND += self._array[m][codes[:, m]]
         return out_ND
 
-    def lookup_table(self, q_QD: npt.ArrayLike) -> FloatArray:
+    def lookup_table(self, q_QD: npt.ArrayLike, threads: int | None = None) -> FloatArray:
         """``lut[q, m, c] = <q, C_m[c]>``, summed as :func:`.inner_products` states.
 
         Where the codebooks are mostly zeros the terms of zero are left out: fewer operations, and
@@ -145,6 +145,8 @@ class Codebooks:
 
         Args:
             q_QD: Queries [Q, D], finite.
+            threads: None for one for each CPU where a table is large enough to gain by it; the
+                result is the same with any number.
 
         Returns:
             float32 [Q, M, K]; an item's score is the sum of its M entries.
@@ -154,12 +156,12 @@ class Codebooks:
         """
         q = as_rows(q_QD, self.dim, what="queries")
         work = len(q) * self._array.size
-        threads = thread_count(None) if work >= _THREADS_FROM else 1
-        flat = self._sparse_products(q, threads)
+        count = thread_count(threads) if work >= _THREADS_FROM else 1
+        flat = self._sparse_products(q, count)
         if flat is None:
             if self._columns is None:
                 self._columns = _native.Columns(self._array.reshape(-1, self.dim))
-            flat = self._columns.inner_products(q, threads)
+            flat = self._columns.inner_products(q, count)
         return flat.reshape(len(q), self.n_codebooks, self.n_codewords)
 
     def _sparse_products(self, q_QD: FloatArray, threads: int) -> FloatArray | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from spherequant import _native
 from spherequant.errors import FormatError, InputError
 from spherequant.quantizer import storage
@@ -23,6 +25,22 @@ if TYPE_CHECKING:
 
 MAX_BEAM = 4096
 MAX_ICM_ROUNDS = 1000
+
+_TARGET_ROWS = 1 << 16  # whose class targets are held at once
+
+
+def check_effort(beam: int, icm_rounds: int, icm_starts: int) -> None:
+    """Refuse settings of an encoder that are out of range.
+
+    Raises:
+        InputError: one of them is.
+    """
+    if not 1 <= beam <= MAX_BEAM:
+        raise InputError(f"beam must be 1 to {MAX_BEAM}, not {beam}")
+    if not 0 <= icm_rounds <= MAX_ICM_ROUNDS:
+        raise InputError(f"icm_rounds must be 0 to {MAX_ICM_ROUNDS}, not {icm_rounds}")
+    if not 1 <= icm_starts <= MAX_BEAM:
+        raise InputError(f"icm_starts must be 1 to {MAX_BEAM}, not {icm_starts}")
 
 
 class Encoder:
@@ -56,12 +74,7 @@ class Encoder:
         icm_rounds: int = DEFAULT_ICM_ROUNDS,
         icm_starts: int = DEFAULT_ICM_STARTS,
     ) -> None:
-        if not 1 <= beam <= MAX_BEAM:
-            raise InputError(f"beam must be 1 to {MAX_BEAM}, not {beam}")
-        if not 0 <= icm_rounds <= MAX_ICM_ROUNDS:
-            raise InputError(f"icm_rounds must be 0 to {MAX_ICM_ROUNDS}, not {icm_rounds}")
-        if not 1 <= icm_starts <= MAX_BEAM:
-            raise InputError(f"icm_starts must be 1 to {MAX_BEAM}, not {icm_starts}")
+        check_effort(beam, icm_rounds, icm_starts)
         if target is not None and target.dim != codebooks.dim:
             raise InputError(
                 f"the class target has {target.dim} dimensions, the codebooks {codebooks.dim}"
@@ -112,13 +125,18 @@ class Encoder:
             InputError: another D, or a row that is not finite.
         """
         rows_ND = as_rows(z_ND, self._codebooks.dim)
-        if self._target is not None:
-            rows_ND = self._target.target(rows_ND)
         count = thread_count(threads)
         if self._tables is None:
             # Made at the first use: (M K)^2 floats, which a reader of the codebooks may not need.
             self._tables = _native.EncodingTables(self._codebooks.array, count)
-        return self._tables.encode(rows_ND, self._beam, self._icm_rounds, self._icm_starts, count)
+        tables, effort = self._tables, (self._beam, self._icm_rounds, self._icm_starts, count)
+        if self._target is None:
+            return tables.encode(rows_ND, *effort)
+        codes_NM = np.empty((len(rows_ND), self._codebooks.n_codebooks), np.uint8)
+        for start in range(0, len(rows_ND), _TARGET_ROWS):
+            block = slice(start, start + _TARGET_ROWS)
+            codes_NM[block] = tables.encode(self._target.target(rows_ND[block], count), *effort)
+        return codes_NM
 
     def with_codebooks(self, codebooks: Codebooks) -> Encoder:
         """Return what encodes with other codebooks, of the same D, and all else as it is."""

@@ -226,11 +226,12 @@ def _learned_anew(
     order_N = torch.randperm(len(u_ND), generator=generator).to(u_ND.device)
     held_ND, kept_ND = u_ND[order_N[:held]], u_ND[order_N[held:].sort().values]
     start = residual_codebooks(kept_ND, n_codebooks, n_codewords, generator)
+    noise_seed = int(torch.randint(1 << 62, (), generator=generator))
 
     least_error, anchor, best = np.inf, ANCHORS[0], start
     for tried in ANCHORS:
         # The same noise for each: they differ in the anchor alone.
-        noise = torch.Generator().manual_seed(0)
+        noise = torch.Generator().manual_seed(noise_seed)
         codebooks = annealed(start, kept_ND, -(-turns // 2), noise, tried)
         left_ND = held_ND - _decoded(codebooks, nearest_codes(held_ND, codebooks))
         error = float(left_ND.double().square().sum())
@@ -463,11 +464,11 @@ def learn_codebooks(
         )
     generator = torch.Generator().manual_seed(seed)
     device = u_ND.device if isinstance(u_ND, torch.Tensor) else torch.device("cpu")
-    rows = as_rows(u_ND.detach().cpu().numpy() if isinstance(u_ND, torch.Tensor) else u_ND)
+    rows = as_rows(u_ND.detach().cpu().float().numpy() if isinstance(u_ND, torch.Tensor) else u_ND)
     if len(rows) == 0:  # with `init` too, from which no turn could be made
         raise InputError("codebooks cannot be learned from no vectors")
     budget = nonzero_budget(sparsity, n_codebooks, n_codewords, rows.shape[1])
-    u_ND = _subsample(as_tensor(rows, torch.float32, device), _MAX_ROWS, generator)
+    u_ND = _subsample(as_tensor(rows, torch.float32), _MAX_ROWS, generator).to(device)
     if init is None:
         learned = _learned_anew(u_ND, n_codebooks, n_codewords, iterations, generator)
         codebooks = _leading_first(learned)

@@ -65,11 +65,12 @@ def from_tensors(tensors: Mapping[str, npt.NDArray[Any]]) -> FloatArray:
         raise FormatError("sparse codebooks have an implausible shape")
     n_codebooks, n_codewords, dim = (int(length) for length in shape)
     rows = n_codebooks * n_codewords
+    if starts.shape != (rows + 1,):
+        raise FormatError("the tensors of sparse codebooks do not fit together")
     lengths = np.diff(starts)
     if (
         values.ndim != 1
         or dims.shape != values.shape
-        or starts.shape != (rows + 1,)
         or starts[0] != 0
         or starts[-1] != len(values)
         or (lengths < 0).any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -17,6 +18,12 @@ from spherequant.quantizer.vectors import ByteArray, FloatArray, normalise_rows
 
 if TYPE_CHECKING:
     from spherequant.quantizer.codebooks import Codebooks
+
+
+_BLOCK_ROWS = 16_384  # blended with their centres at once
+
+# The centre of each of some rows.
+CentresOf = Callable[[slice], npt.NDArray[np.float64]]
 
 
 class SphericalQuantizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn is not typed: both are Any
@@ -63,8 +70,8 @@ class SphericalQuantizer(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
         Args:
             X: [N, D], N >= 1, no row zero or with NaN.
-            y: None; class labels [N] of any type; or multi-hot labels [N, C] of 0 and 1, where a
-                row of zeros has no label and stays where it is.
+            y: None; class labels [N] or [N, 1] of any type; or multi-hot labels [N, C] of 0 and
+                1, where a row of zeros has no label and stays where it is.
 
         Returns:
             The estimator itself.
@@ -158,9 +165,11 @@ def _checked(X: npt.ArrayLike) -> npt.NDArray[Any]:
     return rows
 
 
-def _centres(z_ND: FloatArray, y: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """φ of each row's labels: float64 [N, D], zero where there is none or it has no direction."""
+def _centres(z_ND: FloatArray, y: npt.ArrayLike) -> CentresOf:
+    """φ of the labels of some rows: float64 [B, D], zero where there is none or no direction."""
     labels = np.asarray(y)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
     if labels.ndim not in (1, 2) or len(labels) != len(z_ND):
         raise LabelError(
             f"y must be [N] or [N, C] for {len(z_ND)} rows of X, not {list(labels.shape)}"
@@ -174,13 +183,10 @@ def _centres(z_ND: FloatArray, y: npt.ArrayLike) -> npt.NDArray[np.float64]:
     for c, rows_N in enumerate(carried_NC.T):
         sums_CD[c] = z_ND[rows_N].sum(axis=0, dtype=np.float64)
     centres_CD = _directions(sums_CD)
-    sums_ND = np.zeros(z_ND.shape)
-    for rows_N, centre_D in zip(carried_NC.T, centres_CD, strict=True):
-        sums_ND[rows_N] += centre_D
-    return _directions(sums_ND)
+    return lambda rows: _directions(carried_NC[rows].astype(np.float64) @ centres_CD)
 
 
-def _centres_of_classes(z_ND: FloatArray, labels: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+def _centres_of_classes(z_ND: FloatArray, labels: npt.NDArray[Any]) -> CentresOf:
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         raise LabelError("y holds a NaN or an infinite value")
     try:
@@ -191,15 +197,20 @@ def _centres_of_classes(z_ND: FloatArray, labels: npt.NDArray[Any]) -> npt.NDArr
     order_N = np.argsort(class_N, kind="stable")
     starts_C = np.searchsorted(class_N[order_N], np.arange(len(classes)))
     sums_CD = np.add.reduceat(z_ND[order_N], starts_C, axis=0, dtype=np.float64)
-    centres: npt.NDArray[np.float64] = _directions(sums_CD)[class_N]
-    return centres
+    centres_CD = _directions(sums_CD)
+    return lambda rows: centres_CD[class_N[rows]]
 
 
-def _blended(z_ND: FloatArray, centres_ND: npt.NDArray[np.float64], pull: float) -> FloatArray:
+def _blended(z_ND: FloatArray, centres_of: CentresOf, pull: float) -> FloatArray:
     """``(z + pull φ) / (1 + pull)``; rows whose centre has no direction stay as they are."""
-    blended_ND: npt.NDArray[np.float64] = (z_ND + pull * centres_ND) / (1 + pull)
-    has_centre_N1 = centres_ND.any(axis=1, keepdims=True)
-    return np.where(has_centre_N1, blended_ND, z_ND).astype(np.float32)
+    blended_ND = np.empty_like(z_ND)
+    for start in range(0, len(z_ND), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        centres_BD = centres_of(rows)
+        has_centre_B1 = centres_BD.any(axis=1, keepdims=True)
+        z_BD = z_ND[rows]
+        blended_ND[rows] = np.where(has_centre_B1, (z_BD + pull * centres_BD) / (1 + pull), z_BD)
+    return blended_ND
 
 
 def _directions(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

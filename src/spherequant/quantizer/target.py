@@ -108,13 +108,15 @@ class ClassTarget:
         """D."""
         return int(self.weight_CD.shape[1])
 
-    def logits(self, z_ND: FloatArray) -> FloatArray:
+    def logits(self, z_ND: FloatArray, threads: int | None = None) -> FloatArray:
         """``<z, W_c> + b_c``: float32 [N, C].
 
         Args:
             z_ND: float32 [N, D].
+            threads: None for one for each CPU; the result is the same with any number.
         """
-        logits_NC: FloatArray = inner_products(as_rows(z_ND, self.dim), self.weight_CD)
+        z_ND = as_rows(z_ND, self.dim)
+        logits_NC: FloatArray = inner_products(z_ND, self.weight_CD, threads)
         return logits_NC + self.bias_C
 
     def predict(self, z_ND: FloatArray) -> BoolArray:
@@ -141,7 +143,7 @@ class ClassTarget:
         predicted_NC[np.arange(len(best_N)), best_N] = True
         return predicted_NC
 
-    def centre(self, z_ND: FloatArray) -> FloatArray:
+    def centre(self, z_ND: FloatArray, threads: int | None = None) -> FloatArray:
         """The centre that the predictions point to.
 
         The centre expected under the probabilities, ``Σ_c p_c φ_c``, at most of length one.
@@ -151,6 +153,7 @@ class ClassTarget:
 
         Args:
             z_ND: float32 [N, D].
+            threads: As for ``logits``.
 
         Returns:
             float32 [N, D].
@@ -159,11 +162,11 @@ class ClassTarget:
         centre_ND = np.empty_like(z_ND)
         for start in range(0, len(z_ND), _BLOCK_ROWS):
             block = slice(start, start + _BLOCK_ROWS)
-            centre_ND[block] = self._block_centre(z_ND[block])
+            centre_ND[block] = self._block_centre(z_ND[block], threads)
         return centre_ND
 
-    def _block_centre(self, z_ND: FloatArray) -> FloatArray:
-        logits_NC = self.logits(z_ND)
+    def _block_centre(self, z_ND: FloatArray, threads: int | None) -> FloatArray:
+        logits_NC = self.logits(z_ND, threads)
         best_N = logits_NC.argmax(axis=1)
         logits_NC -= logits_NC.max(axis=1, keepdims=True)
         mass_NC = np.exp(self.sharpness * logits_NC.astype(np.float64))
@@ -171,19 +174,21 @@ class ClassTarget:
         for c in range(self.n_classes):  # in this order for each row
             total_N1 += mass_NC[:, c : c + 1]
         p_NC = (np.rint(_STEPS * mass_NC / total_N1) / _STEPS).astype(np.float32)
-        expected_ND: FloatArray = inner_products(p_NC, np.ascontiguousarray(self.centres_CD.T))
+        centres_DC = np.ascontiguousarray(self.centres_CD.T)
+        expected_ND: FloatArray = inner_products(p_NC, centres_DC, threads)
         if not self.multi_label:
             return expected_ND
         pointing_N1 = expected_ND.any(axis=1, keepdims=True)
         return normalise_rows(np.where(pointing_N1, expected_ND, self.centres_CD[best_N]))
 
-    def target(self, z_ND: FloatArray) -> FloatArray:
+    def target(self, z_ND: FloatArray, threads: int | None = None) -> FloatArray:
         """What z is encoded towards: ``u / ‖u‖^levelling``, u the blend of z and its centre.
 
         ``u = (z + pull * centre(z)) / (1 + pull)``.
 
         Args:
             z_ND: float32 [N, D].
+            threads: As for ``logits``.
 
         Returns:
             float32 [N, D]; not unit rows.
@@ -192,7 +197,7 @@ class ClassTarget:
         if self.pull == 0:
             return z_ND
         pull = np.float32(self.pull)
-        sum_ND = z_ND + pull * self.centre(z_ND)
+        sum_ND = z_ND + pull * self.centre(z_ND, threads)
         u_ND: FloatArray = np.divide(sum_ND, np.float32(1) + pull, dtype=np.float32)
         if self.levelling == 0:
             return u_ND

@@ -26,16 +26,14 @@ def thread_count(threads: int | None) -> int:
     """The number of threads to use: as given, or one for each CPU this process may run on.
 
     Args:
-        threads: A number of at least 1, or None. More than 256 are 256.
+        threads: A number of at least 1, or None. Never more than 256.
 
     Raises:
         InputError: ``threads`` is below 1.
     """
-    if threads is None:
-        return usable_processors()
-    if threads < 1:
+    if threads is not None and threads < 1:
         raise InputError(f"threads must be at least 1, not {threads}")
-    return min(threads, _MOST_THREADS)
+    return min(threads or usable_processors(), _MOST_THREADS)
 
 
 def as_rows(x_ND: npt.ArrayLike, dim: int | None = None, what: str = "vectors") -> FloatArray:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+_ROWS = 8_192  # whose labels are held as numbers at once
+
 
 class CentreSums:
     """Sums of embeddings a class, in float64; they add up over batches and over machines.
@@ -35,9 +37,11 @@ class CentreSums:
             z_BD: float.
             labels_BC: bool.
         """
-        labels = labels_BC.to(torch.float64)
-        self.sums_CD += labels.T @ z_BD.detach().to(torch.float64)
-        self.counts_C1 += labels.sum(dim=0)[:, None]
+        for start in range(0, len(z_BD), _ROWS):
+            rows = slice(start, start + _ROWS)
+            labels = labels_BC[rows].to(torch.float64)
+            self.sums_CD += labels.T @ z_BD[rows].detach().to(torch.float64)
+            self.counts_C1 += labels.sum(dim=0)[:, None]
 
     def centres(self) -> torch.Tensor:
         """Return φ: float32 [C, D]; of length one where embeddings are, zero without images."""
@@ -59,6 +63,12 @@ def centres_of(
     Returns:
         float32 [B, D].
     """
-    labels = labels_BC.to(centres_CD.dtype)
-    sums_BD = labels @ centres_CD
-    return functional.normalize(sums_BD) if normalised else sums_BD / labels.sum(1, keepdim=True)
+    centres_BD = centres_CD.new_empty(len(labels_BC), centres_CD.shape[1])
+    for start in range(0, len(labels_BC), _ROWS):
+        rows = slice(start, start + _ROWS)
+        labels = labels_BC[rows].to(centres_CD.dtype)
+        sums = labels @ centres_CD
+        centres_BD[rows] = (
+            functional.normalize(sums) if normalised else sums / labels.sum(1)[:, None]
+        )
+    return centres_BD

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from spherequant.errors import FormatError
+from spherequant.errors import FormatError, SpherequantError
 from spherequant.system import replacing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     import torch
@@ -40,14 +41,55 @@ def load_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]
     Raises:
         FormatError: the file is damaged.
     """
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, _facts(file)  # noqa: SIM118  # no mapping
+
+
+def load_facts(path: Path) -> dict[str, Any]:
+    """Read the plain values of a checkpoint alone.
+
+    Raises:
+        FormatError: the file is damaged.
+    """
+    with _opened(path) as file:
+        return _facts(file)
+
+
+def refuse_another(path: Path, facts: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Refuse a checkpoint of another training.
+
+    Args:
+        path: of the checkpoint.
+        facts: that stand in it.
+        own: those that must be the same.
+
+    Raises:
+        SpherequantError: another training wrote it; the message names the settings that differ.
+    """
+    if all(facts.get(name) == value for name, value in own.items()):
+        return
+    theirs = facts.get("config", {})
+    other = [name for name, value in own["config"].items() if theirs.get(name) != value]
+    what = f"settings ({', '.join(other)})" if other else "images or labels"
+    raise SpherequantError(
+        f"{path} belongs to a training with other {what}: go on with those, name another --out, or "
+        "start over with --overwrite"
+    )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     try:
         with safe_open(path, "pt") as file:
-            facts = json.loads((file.metadata() or {})["facts"])
-            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118  # no mapping
-    except (OSError, KeyError, ValueError, RecursionError, SafetensorError) as error:
+            yield file
+    except (OSError, KeyError, TypeError, ValueError, RecursionError, SafetensorError) as error:
         raise FormatError(
             f"the checkpoint {path} cannot be read ({error}). Start over with --overwrite."
         ) from error
+
+
+def _facts(file: Any) -> dict[str, Any]:
+    return dict(json.loads((file.metadata() or {})["facts"]))
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -188,6 +188,7 @@ class TrainConfig:
             "label_smoothing must lie in [0, 1)": 0 <= self.label_smoothing < 1,
             "softmax_margin must not be below 0": self.softmax_margin >= 0,
             "settle must lie in [0, 1]": 0 <= self.settle <= 1,
+            "weight_decay must not be below 0": self.weight_decay >= 0,
         }
         for rule, kept in fits.items():
             value = getattr(self, rule.split()[0])

@@ -132,11 +132,18 @@ class Trainer:
         self._base_rates = [group["lr"] for group in self.optimizer.param_groups]
         self._hashes = key_hashes(images.keys)
         self._augment = augment.augmentation(config.augment)
+        # The images as they are stored: from both sides, unless they are not to be changed at all.
+        self._settled_augment = self._augment if config.augment == "none" else augment.mirror
         self._mirror_numbers = uniform(self._hashes, 1, "mirror", config.seed)
         self._labels = torch.from_numpy(images.labels).to(fabric.device)
         self._binary_terms = (
             BinaryTerms(config, images.labels.shape[1], fabric.device) if config.binary else None
         )
+        self._identity = {
+            "config": config.to_dict(),
+            "images": hashlib.sha256(self._hashes.data).hexdigest(),
+            "labels": hashlib.sha256(np.ascontiguousarray(images.labels).data).hexdigest(),
+        }
         self.epoch = 0
         self.centres: torch.Tensor | None = None  # φ of the epoch or round before
         self.reconstructions: torch.Tensor | None = None  # x̂ of every training image
@@ -201,9 +208,9 @@ class Trainer:
     def _step(
         self, rows: np.ndarray, numbers: np.ndarray
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        change = augment.mirror if self.settled else self._augment
+        change = self._settled_augment if self.settled else self._augment
         pixels = change(self.images.pixels[rows], numbers[rows], self.epoch)
-        images = self.preprocessing.standardise(pixels.to(self.fabric.device, non_blocking=True))
+        images = self.preprocessing.standardise(pixels.to(self.fabric.device))
         z_BD = self.forward(images).float()
         terms = self._terms(z_BD, rows)
         total = self._weigh(terms)
@@ -418,25 +425,14 @@ class Trainer:
         return {
             "epoch": self.epoch,
             "seconds": self.earlier_seconds + time.perf_counter() - self._begun,
-            "config": self.config.to_dict(),
-            "images": hashlib.sha256(self._hashes.tobytes()).hexdigest(),
-            "labels": hashlib.sha256(self.images.labels.tobytes()).hexdigest(),
+            **self._identity,
         }
 
     def _restore(self) -> None:
         if self.checkpoint_path is None or not self.checkpoint_path.exists():
             return
         tensors, facts = checkpoint.load_checkpoint(self.checkpoint_path)
-        progress = {"epoch": 0, "seconds": 0}
-        own = self._facts()
-        if {**facts, **progress} != {**own, **progress}:
-            theirs = facts.get("config", {})
-            other = [name for name, value in own["config"].items() if theirs.get(name) != value]
-            what = f"settings ({', '.join(other)})" if other else "images or labels"
-            raise SpherequantError(
-                f"{self.checkpoint_path} belongs to a training with other {what}: go on with "
-                "those, name another --out, or start over with --overwrite"
-            )
+        checkpoint.refuse_another(self.checkpoint_path, facts, self._identity)
         device = self.fabric.device
         self.epoch, self.earlier_seconds = int(facts["epoch"]), float(facts["seconds"])
         try:

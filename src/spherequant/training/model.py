@@ -34,7 +34,7 @@ from spherequant.images.decoding import picture
 from spherequant.quantizer import Codebooks, Encoder
 from spherequant.system import is_of_the_gpu, replacing
 from spherequant.training.config import TrainConfig
-from spherequant.training.randomness import key_hashes
+from spherequant.training.randomness import key_hashes, torch_generator_kept
 
 if TYPE_CHECKING:
     import os
@@ -312,12 +312,13 @@ class Model:
         try:
             spec = BackboneSpec.from_dict(values["backbone"])
             config = TrainConfig.load(folder / _CONFIG)
-            network = EmbeddingNetwork(
-                *spec.build(),
-                int(values["dim"]),
-                normalised=config.normalised,
-                shifted=config.binary,
-            )
+            with torch_generator_kept():  # what is drawn for the weights is replaced
+                network = EmbeddingNetwork(
+                    *spec.build(),
+                    int(values["dim"]),
+                    normalised=config.normalised,
+                    shifted=config.binary,
+                )
             network.load_state_dict(load_tensors(folder / _WEIGHTS))
             hashes = load_arrays(folder / _TRAINED)["hashes"].view(np.uint64)
             if _digest(hashes) != values["trained_digest"]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -20,6 +21,19 @@ def key_hashes(keys: Iterable[str]) -> np.ndarray:
         for key in keys
     )
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+
+
+@contextmanager
+def torch_generator_kept() -> Iterator[None]:
+    """Leave torch's own generators to the caller as they were, whatever is drawn or seeded inside.
+
+    Dropout, and the weights of a network that is made, come from them alone.
+    """
+    import torch  # the rest of this module does without
+
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
+        yield
 
 
 def seed_for(purpose: str, *numbers: int) -> int:

@@ -81,9 +81,15 @@ def resolve(config: TrainConfig, *, images: int, labelled: bool, bf16_pays: bool
     epochs = _SMALL_EPOCHS if small else _TIMM_EPOCHS
     if small:
         epochs = max(epochs, min(60, -(-_SMALL_SAMPLES // max(images, 1))))
-    batch = min(512 if small else 64, max(8, images // 20))
-    # The rates were found with these batches; smaller ones take smaller steps.
-    rate = 0.06 * (batch / 512) ** 0.5 if small else 1e-3 * (batch / 64) ** 0.5
+    batch = config.batch_size or min(512 if small else 64, max(8, images // 20))
+    optimizer = config.optimizer
+    if optimizer == "auto":
+        optimizer = "sgd" if small else "adamw"
+    # The rates were found with batches of so many; smaller ones take smaller steps.
+    if optimizer == "sgd":
+        rate, weight_decay = 0.06 * (batch / 512) ** 0.5, 0.02
+    else:
+        rate, weight_decay = 1e-3 * (batch / 64) ** 0.5, 0.05
     automatic: dict[str, object] = {
         "dim": config.bits if config.binary else (64 if labelled else 128),
         "epochs": epochs if labelled else 0,
@@ -94,7 +100,7 @@ def resolve(config: TrainConfig, *, images: int, labelled: bool, bf16_pays: bool
         name: value for name, value in automatic.items() if getattr(config, name) == 0 and value
     }
     if config.weight_decay < 0:
-        chosen["weight_decay"] = 0.02 if small else 0.05
+        chosen["weight_decay"] = weight_decay
     if config.settle < 0:
         # A network from scratch ends on the very images whose codes are stored.
         chosen["settle"] = 0.15 if small else 0.0
@@ -104,8 +110,7 @@ def resolve(config: TrainConfig, *, images: int, labelled: bool, bf16_pays: bool
     if config.label_smoothing < 0:
         margin = chosen.get("softmax_margin", config.softmax_margin)
         chosen["label_smoothing"] = 0.0 if margin else _SMOOTHING
-    if config.optimizer == "auto":
-        chosen["optimizer"] = "sgd" if small else "adamw"
+    chosen["optimizer"] = optimizer
     if config.augment == "auto":
         chosen["augment"] = "shift" if small else "crop"
     if config.precision == "auto":

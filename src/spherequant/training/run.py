@@ -22,11 +22,17 @@ from spherequant.quantizer import Encoder
 from spherequant.quantizer.learning import learn_codebooks
 from spherequant.system import forget
 from spherequant.training.binary_terms import class_targets
+from spherequant.training.checkpoint import load_facts, refuse_another
 from spherequant.training.config import N_CODEWORDS, TrainConfig
 from spherequant.training.learner import Learner
 from spherequant.training.loop import Report, Trainer, TrainEvent, TrainingImages
 from spherequant.training.model import Model, item_hashes
-from spherequant.training.randomness import key_hashes, seed_for, shuffled
+from spherequant.training.randomness import (
+    key_hashes,
+    seed_for,
+    shuffled,
+    torch_generator_kept,
+)
 from spherequant.training.recipe import choose_backbone, resolve
 from spherequant.training.sharpness import MOST_ASKING
 from spherequant.training.tensorboard import log_to
@@ -98,6 +104,7 @@ def train(
     begun = time.perf_counter()
     checkpoint = _prepare_out(out, overwrite=overwrite)
     with ExitStack() as stack:
+        stack.enter_context(torch_generator_kept())
         # An open source has its labels already.
         labels = "auto" if isinstance(source, Source) else config.labels
         opened = open_source(source, labels=labels, limits=limits or Limits())
@@ -106,19 +113,9 @@ def train(
             stack.enter_context(opened)
         tell = stack.enter_context(log_to(log_dir, report or _silent))
         split = make_split(opened.items, config.protocol, config.split_seed)
-        items = [opened.items[i] for i in split.training]
-        if not items:
-            raise LabelError(
-                f"protocol {config.protocol} leaves no image of {opened.name} to train on: all "
-                f"{len(opened.items)} are queries or unlabelled"
-            )
-        labelled = len(_classes(items)) > 1
-        if labelled:
-            items = [item for item in items if item.labels]
-        else:
-            chosen = shuffled(key_hashes(item.key for item in items), config.seed)
-            items = [items[i] for i in np.sort(chosen[:LEARNING_SAMPLE])]
+        items, labelled = _training_items(opened, split, config)
         setup = _set_up(opened, items, config, limits, labelled=labelled)
+        _refuse_checkpoint(checkpoint, setup.config)
         cache = stack.enter_context(_decode(opened, items, setup, limits, tell))
         if len(cache.items) < 2:
             first = f"; {cache.skips[0].path}: {cache.skips[0].reason}" if cache.skips else ""
@@ -152,6 +149,38 @@ def train(
             model.save(out)
             forget(checkpoint)
     return model
+
+
+def _training_items(source: Source, split: Split, config: TrainConfig) -> tuple[list[Item], bool]:
+    """Return the images to learn from, and whether there are classes to learn."""
+    items = [source.items[i] for i in split.training]
+    if not items:
+        raise LabelError(
+            f"protocol {config.protocol} leaves no image of {source.name} to train on: all "
+            f"{len(source.items)} are queries or unlabelled"
+        )
+    if len(_classes(items)) > 1:
+        items = [item for item in items if item.labels]
+        _refuse_labels(config, items)
+        return items, True
+    chosen = shuffled(key_hashes(item.key for item in items), config.seed)
+    return [items[i] for i in np.sort(chosen[:LEARNING_SAMPLE])], False
+
+
+def _refuse_labels(config: TrainConfig, items: Sequence[Item]) -> None:
+    """Refuse labels that the objective has no use for, before images are decoded."""
+    if not config.normalised and any(len(item.labels) > 1 for item in items):
+        raise ConfigError(
+            f"objective {config.objective} is for images of one label each: take another"
+        )
+    if config.binary:
+        class_targets(config, len(_classes(items)))
+
+
+def _refuse_checkpoint(checkpoint: Path | None, config: TrainConfig) -> None:
+    """Refuse to go on from a training of other settings, before images are decoded."""
+    if checkpoint is not None and checkpoint.exists():
+        refuse_another(checkpoint, load_facts(checkpoint), {"config": config.to_dict()})
 
 
 def _classes(items: Sequence[Item]) -> tuple[str, ...]:
@@ -295,15 +324,10 @@ def _train_supervised(
 ) -> Model:
     config = setup.config
     images = _with_labels(cache, classes)
-    labels = images.labels
     if isinstance(setup.network.backbone, Small):
         sample = np.sort(shuffled(key_hashes(images.keys), config.seed)[:_WHITENED_IMAGES])
         pixels = torch.from_numpy(np.array(cache.pixels[sample]))
         setup.network.backbone.fit_whitening(setup.preprocessing.standardise(pixels))
-    if not config.normalised and (labels.sum(axis=1) > 1).any():
-        raise ConfigError(
-            f"objective {config.objective} is for images of one label each: take another"
-        )
     learner = Learner(
         setup.network,
         len(classes),

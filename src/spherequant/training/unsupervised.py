@@ -59,8 +59,12 @@ def fit_projection(network: EmbeddingNetwork, features_NF: np.ndarray) -> None:
         features_NF: float32.
 
     Raises:
-        InputError: all images have the same features.
+        InputError: all images have the same features, or features are not numbers.
     """
+    if not np.isfinite(features_NF).all():
+        raise InputError(
+            "the backbone's features are not all numbers: its weights are damaged, or not of it"
+        )
     mean = features_NF.mean(axis=0, dtype=np.float64)
     covariance = np.zeros((features_NF.shape[1], features_NF.shape[1]))
     for start in range(0, len(features_NF), _ROWS_AT_ONCE):
