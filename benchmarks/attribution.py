@@ -4,7 +4,8 @@
 
 Takes networks of the grid (grid.py; those that it has not trained yet are trained as it does) and
 makes codes of each in the same ways: of the embedding, and of what DSQ encodes, the embedding
-pulled towards the centre that the network's own classifier expects, by our quantizer and FAISS's.
+pulled towards the centre that the network's own classifier expects, by our quantizer and FAISS's,
+learned from the training images with and without mixtures of them.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ import results
 from embeddings import embedded
 from grid import SEEDS, Wanted, chosen_setting, network
 from grid_tables import verdict_of
-from requantize import requantize
 from spherequant.evaluation import paired_bootstrap, rank_baselines
-from spherequant.quantizer import Encoder
+from spherequant.quantizer import Encoder, learn_codebooks
+from spherequant.training.config import N_CODEWORDS
+from spherequant.training.mixtures import with_mixtures
+from spherequant.training.randomness import seed_for
 from training_runs import (
     expected_centres,
     rank_class_centres,
@@ -35,6 +38,7 @@ from training_runs import (
 if TYPE_CHECKING:
     from embeddings import Embedded
     from spherequant import Model
+    from spherequant.quantizer import ClassTarget
 
 PROTOCOL, BITS = "cifar10-54k", 32
 QUANTIZERS = ("pq", "rq")
@@ -78,7 +82,8 @@ def main() -> None:
         "mAP@all, the mean over the seeds. Toward the class: the embedding, pulled with DSQ's "
         "weight towards the centre that the network's own classifier expects, with the sharpness "
         "that validation images choose. Expected centre: that centre alone, not compressed; and "
-        "coded, which keeps the classifier's answer and nothing of the image. "
+        "coded, which keeps the classifier's answer and nothing of the image. All quantizers learn "
+        "from the training images' embeddings and mixtures of two of them, or without mixtures. "
         "Differences of the AP of each query, averaged over the seeds, with their 95 % interval.",
         [
             {
@@ -105,40 +110,42 @@ def main() -> None:
 
 def _rankings(model: Model, data: Embedded) -> Rankings:
     """AP of each query by every code of one network."""
-    plain = dataclasses.replace(model, encoder=Encoder(model.codebooks))
+    them, config = data.collection, model.config
     follows = toward_class(model, data)
-    rankings = {}
-    for title, one in (("of the embedding", plain), ("toward the class", follows)):
-        coded = requantize(one, data.collection.training, None, BITS)
-        rankings[f"our quantizer, {title}"] = rank_codes(coded, data.collection).ap
     target = follows.encoder.target
     if target is None:
         raise SystemExit("a network without a classifier has no place here")
-    alone = dataclasses.replace(
-        follows, encoder=Encoder(model.codebooks, dataclasses.replace(target, pull=_ALONE))
-    )
+    images = them.training
+    seed = seed_for("mixtures", config.seed)  # of the training
+    mixed = with_mixtures(images, seed, normalised=model.normalised)
+    rankings: Rankings = {}
+    for title, aim in (("of the embedding", None), ("toward the class", target)):
+        database = them.database if aim is None else aim.target(them.database)
+        for rows, without in ((mixed, ""), (images, ", without mixtures")):
+            learned_from = rows if aim is None else aim.target(rows)
+            coded = _coded(model, learned_from, aim, BITS)
+            rankings[f"our quantizer, {title}{without}"] = rank_codes(coded, them).ap
+            faiss = rank_baselines(
+                learned_from, database, them.queries, them.relevance, BITS, names=QUANTIZERS
+            )
+            rankings |= {
+                f"FAISS {name.upper()}, {title}{without}": one.ap for name, one in faiss.items()
+            }
+    alone = dataclasses.replace(target, pull=_ALONE)
     for bits in (8, BITS):
-        coded = requantize(alone, data.collection.training, None, bits)
-        rankings[f"our quantizer, expected centre alone, {bits} bits"] = rank_codes(
-            coded, data.collection
-        ).ap
-    encoded = {
-        "of the embedding": data.collection,
-        "toward the class": dataclasses.replace(
-            data.collection,
-            training=target.target(data.collection.training),
-            database=target.target(data.collection.database),
-        ),
-    }
-    for title, them in encoded.items():
-        faiss = rank_baselines(
-            them.training, them.database, them.queries, them.relevance, BITS, names=QUANTIZERS
-        )
-        rankings |= {f"FAISS {name.upper()}, {title}": one.ap for name, one in faiss.items()}
-    rankings["float embeddings"] = rank_floats(data.collection).ap
-    rankings["expected centre"] = rank_floats(expected_centres(follows, data.collection)).ap
-    rankings["class centre"] = rank_class_centres(model, data.collection).ap
+        coded = _coded(model, alone.target(mixed), alone, bits)
+        rankings[f"our quantizer, expected centre alone, {bits} bits"] = rank_codes(coded, them).ap
+    rankings["float embeddings"] = rank_floats(them).ap
+    rankings["expected centre"] = rank_floats(expected_centres(follows, them)).ap
+    rankings["class centre"] = rank_class_centres(model, them).ap
     return rankings
+
+
+def _coded(model: Model, u_ND: np.ndarray, target: ClassTarget | None, bits: int) -> Model:
+    """The network with codebooks learned from these rows."""
+    seed = seed_for("codebooks", model.config.seed, model.config.epochs)  # of the training
+    codebooks = learn_codebooks(u_ND, bits // 8, N_CODEWORDS, seed=seed)
+    return dataclasses.replace(model, encoder=Encoder(codebooks, target))
 
 
 def _mean(ranked: list[Rankings], name: str) -> float:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def requantize(model: Model, z_ND: np.ndarray, centre_ND: np.ndarray | None, bits: int) -> Model:
-    """Learn codebooks of another length on a frozen network's embeddings.
+    """Learn codebooks of another length on a frozen network's embeddings, as its training would.
 
     The network was trained with codes of its own length in the loop; these codes were not. A
     training of its own for each length is the fair comparison where there is time for it.
@@ -25,7 +25,8 @@ def requantize(model: Model, z_ND: np.ndarray, centre_ND: np.ndarray | None, bit
     Args:
         model: any model.
         z_ND: float32, embeddings of training images.
-        centre_ND: float32, the class centre of each; None for a model without labels.
+        centre_ND: float32, the centre of each one's given labels, which only an objective asks for
+            whose codes are not encoded toward the class; None where it is another.
         bits: the new length.
 
     Returns:
@@ -35,7 +36,7 @@ def requantize(model: Model, z_ND: np.ndarray, centre_ND: np.ndarray | None, bit
     target = model.encoder.target
     if config.pull and centre_ND is not None and not config.encode_toward_class:
         u_ND = ((z_ND + config.pull * centre_ND) / (1 + config.pull)).astype(np.float32)
-    elif centre_ND is not None:
+    elif model.classes:
         seed = seed_for("mixtures", config.seed)
         u_ND = with_mixtures(z_ND, seed, normalised=model.normalised)
         if target is not None and target.pull > 0:
@@ -46,7 +47,7 @@ def requantize(model: Model, z_ND: np.ndarray, centre_ND: np.ndarray | None, bit
         u_ND,
         config.n_codebooks,
         N_CODEWORDS,
-        seed=seed_for("codebooks", config.seed),
+        seed=seed_for("codebooks", config.seed, config.epochs),
         sparsity=config.nonzero_budget(z_ND.shape[1]),
     )
     summary = {**model.summary, "requantized_from_bits": model.bits}

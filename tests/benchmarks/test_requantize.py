@@ -5,16 +5,15 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from requantize import requantize
 from spherequant import TrainConfig, train
-from spherequant.images import open_source
+from spherequant.images import make_split, open_source
 from spherequant.quantizer import Encoder
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from spherequant import Model
 
 CONFIG = TrainConfig(
@@ -39,6 +38,17 @@ def embedded(digits_model, some_digits) -> tuple[np.ndarray, np.ndarray]:
     z = digits_model.embed([image for _, image, _ in some_digits])
     own = [digits_model.classes.index(label) for _, _, (label,) in some_digits]
     return z, digits_model.class_centres[own]
+
+
+@pytest.mark.parametrize("objective", ["dsq", "paper", "softmax", "no-discriminative"])
+def test_codebooks_of_the_same_length_are_those_of_the_training(some_digits, objective):
+    model = train(some_digits, dataclasses.replace(CONFIG, objective=objective))
+    with open_source(some_digits) as source:
+        items = [source.items[i] for i in make_split(source.items).training]
+        z = model.embed([source.image(item) for item in items])
+    centre = model.class_centres[[model.classes.index(item.labels[0]) for item in items]]
+    again = requantize(model, z, centre if objective == "paper" else None, model.bits)
+    np.testing.assert_allclose(again.codebooks.array, model.codebooks.array, atol=1e-4)
 
 
 @pytest.mark.parametrize("bits", [8, 24])
@@ -70,7 +80,9 @@ def test_what_will_be_encoded_is_quantized(digits_model, embedded):
     pulled = requantize(digits_model, z, centre, 8)
     encoder, target = digits_model.encoder, digits_model.encoder.target
     still = dataclasses.replace(
-        digits_model, encoder=Encoder(encoder.codebooks, dataclasses.replace(target, pull=0.0))
+        digits_model,
+        config=dataclasses.replace(digits_model.config, encode_toward_class=False),
+        encoder=Encoder(encoder.codebooks, dataclasses.replace(target, pull=0.0)),
     )
     plain, blended = requantize(still, z, None, 8), requantize(still, z, centre, 8)
     arrays = [model.codebooks.array.tobytes() for model in (pulled, plain, blended)]
