@@ -134,6 +134,8 @@ METHODS: dict[str, Callable[[Array, Array, int], Learned]] = {
     "FAISS LSQ": theirs("lsq"),
 }
 
+_IN_PARTS = ("FAISS PQ", "FAISS OPQ")
+
 
 def _norm(decoded_ND: Array) -> float:
     return float(np.linalg.norm(decoded_ND, axis=1).mean())
@@ -174,9 +176,11 @@ def measure(
         options: the command line.
 
     Returns:
-        None where it was not run and only kept figures are wanted.
+        None where it was not run and only kept figures are wanted, or cannot have such codes.
     """
     bits, rows, method = what
+    if method in _IN_PARTS and vectors.training.shape[1] % (bits // 8):
+        return None  # bytes do not divide the dimensions
     return _once(
         f"{kind}-{bits}-{rows}-{method}",
         lambda: METHODS[method](_subset(vectors.training, rows), vectors.held_out, bits),

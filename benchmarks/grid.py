@@ -206,6 +206,10 @@ def publish(setting: Setting) -> None:
         if cell.name in wanted and cell.made_with(wanted[cell.name])
     ]
     rates = ", ".join(f"{factor:g} times that for {name}" for name, factor in RATES.items())
+    constants = "; ".join(
+        f"{name}: " + ", ".join(f"{key} {value:g}" for key, value in values.items())
+        for name, values in {"all with a softmax": SOFTMAX, **CONSTANTS}.items()
+    )
     results.record(
         f"grid-{setting.name}",
         f"CIFAR-10: DSQ and trained alternatives ({setting.name} setting)",
@@ -216,8 +220,8 @@ def publish(setting: Setting) -> None:
         "networks of `cifar10-54k`, whose training images are the same. A difference is that of "
         "the AP of each query, averaged over the seeds that both have, with its paired bootstrap "
         "interval. "
-        f"Learning rates: the recipe's, {rates} (grid_rates.py); margin and smoothing as each "
-        "objective has them. "
+        f"Learning rates: the recipe's, {rates} (grid_rates.py). Constants that are not each "
+        f"objective's defaults: {constants} (grid_constants.py). "
         + (
             f"Not run: {len(wanted) - len(recorded)} of {len(wanted)} cells."
             if len(recorded) < len(wanted)

@@ -37,14 +37,10 @@ Tables of one network name its margin; the network of `cifar10-full` had none, n
 and its figures, sparse codes, errors and norms are to be made again: the commands above them now
 train with both, and for longer.
 
-Codebooks are learned in another way since the tables of codes were made
+Codebooks are learned in another way since most tables of codes were made
 ([how](quantizer.md#codebooks-and-how-they-are-learned)), after a training from mixtures of
-embeddings, too. Those tables are to be made again.
-
-The grid's binary methods are not at their best: constants that were searched afterwards
-([here](#grid-constants)) help OrthoHash much more than DSQ, and neither OrthoHash nor CSQ had a
-learned shift of its bits. The cells are to be run again, all at 16 pixels, as `grid.py` has it now
-([what is known](alternatives.md#the-training-and-the-encoding)).
+embeddings, too. The [grid](#grid-reduced) and the [attribution](#attribution-reduced) were made
+with both; the other tables are to be made again.
 
 Every figure was recorded by the script of `benchmarks/` that its section names
 ([what each measures and needs](../benchmarks/README.md)), by the command that stands above it. A
@@ -166,9 +162,9 @@ HEADLINES = (
             for words, row in (
                 ("**DSQ**", "DSQ"),
                 ("with sparse codebooks (S1)", "SDSQ, budget S1, trained together"),
-                ("OrthoHash at a scale of 12, without a shift", "OrthoHash, float query"),
+                ("OrthoHash", "OrthoHash, float query"),
                 ("softmax alone + FAISS OPQ", "softmax, then FAISS OPQ"),
-                ("CSQ without a shift", "CSQ, float query"),
+                ("CSQ", "CSQ, float query"),
                 ("the paper's terms, our weights", "the paper's objective as printed"),
                 ("class centre", "class centre of DSQ"),
             )
