@@ -317,7 +317,8 @@ def main() -> None:
         f"of learning on {THREADS} threads: processor time of the process (other programs ran on "
         "the machine, so wall time is long and uneven), then wall time. FAISS "
         f"{faiss.__version__} encodes with its own encoders. A method that was not run has no "
-        "figures.",
+        "figures."
+        + (" The same command without --only-kept makes them." if options.only_kept else ""),
         tables,
     )
 

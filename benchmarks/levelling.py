@@ -181,8 +181,8 @@ def mean_and_interval(values: np.ndarray) -> str:
     mean = values.mean()
     if len(values) < 2:
         return f"{mean:+.4f}, no interval"
-    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
-    return f"{mean:+.4f} [{mean - half:+.4f}, {mean + half:+.4f}]"
+    low, high = stats.t.interval(0.95, len(values) - 1, loc=mean, scale=stats.sem(values))
+    return f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
 def _difference(first: np.ndarray, second: np.ndarray) -> tuple[str, str]:

@@ -39,8 +39,9 @@ train with both, and for longer.
 
 Codebooks are learned in another way since most tables of codes were made
 ([how](quantizer.md#codebooks-and-how-they-are-learned)), after a training from mixtures of
-embeddings, too. The [grid](#grid-reduced), the [attribution](#attribution-reduced) and the
-[errors of codebooks](#codebook-error) were made with both; the other tables are to be made again.
+embeddings, too. The [grid](#grid-reduced) and the [attribution](#attribution-reduced) were made
+with both, the [errors of codebooks](#codebook-error), which have no mixtures, with the first; the
+other tables are to be made again.
 
 Every figure was recorded by the script of `benchmarks/` that its section names
 ([what each measures and needs](../benchmarks/README.md)), by the command that stands above it. A

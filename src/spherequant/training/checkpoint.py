@@ -42,7 +42,8 @@ def load_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]
         FormatError: the file is damaged.
     """
     with _opened(path) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, _facts(file)  # noqa: SIM118  # no mapping
+        names = file.keys()
+        return {name: file.get_tensor(name) for name in names}, _facts(file)
 
 
 def load_facts(path: Path) -> dict[str, Any]:
