@@ -12,14 +12,17 @@ import stat
 import tarfile
 import tempfile
 import threading
+import tracemalloc
 import zipfile
 from functools import partial
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from spherequant.errors import InputError, SourceError
-from spherequant.images import Limits, archives, open_source
+from spherequant.images import Limits, archives, make_split, open_source
+from spherequant.training.model import item_hashes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +31,16 @@ if TYPE_CHECKING:
 @pytest.fixture
 def jpeg(awkward):
     return awkward.encode(awkward.colour_image("red", (8, 8)), "JPEG")
+
+
+TAR_END = bytes(20 * tarfile.BLOCKSIZE)
+
+
+def member(name: str, data: bytes) -> bytes:
+    """A file of a .tar: its header, and its bytes to the end of their last block."""
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    return info.tobuf(tarfile.GNU_FORMAT) + data + bytes(-len(data) % tarfile.BLOCKSIZE)
 
 
 def write_zip(path: Path, members, **options) -> Path:
@@ -205,6 +218,56 @@ def test_headers_of_a_tar_without_end(tmp_path, jpeg):
         assert "damaged or cut off after 1 members" in source.skips[-1].reason
 
 
+def test_a_tar_whose_header_leads_back_ends(tmp_path, jpeg):
+    path = tmp_path / "x.tar"
+    back = tarfile.TarInfo("b.jpg")
+    back.size = -tarfile.BLOCKSIZE
+    path.write_bytes(member("a.jpg", jpeg) + back.tobuf(tarfile.GNU_FORMAT) + TAR_END)
+    with open_source(path) as source:
+        assert [item.key for item in source.items] == ["a.jpg"]
+        assert not source.complete
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+def test_a_header_of_a_tar_takes_no_more_memory_than_a_name(tmp_path, jpeg, kind):
+    path = tmp_path / "x.tar.gz"
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = kind, 64 << 20
+    with gzip.open(path, "wb", compresslevel=1) as packed:
+        packed.write(member("a.jpg", jpeg) + header.tobuf(tarfile.GNU_FORMAT))
+        packed.write(b"a" * header.size)
+        packed.write(member("b.jpg", jpeg) + TAR_END)
+    tracemalloc.start()
+    with open_source(path) as source:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert [item.key for item in source.items] == ["a.jpg"]
+        assert not source.complete
+    assert peak < 16 << 20
+
+
+def test_a_name_beyond_all_bounds_is_skipped(tmp_path, jpeg):
+    path = write_tar(tmp_path / "x.tar", [("a.jpg", jpeg), ("b" * 5_000 + ".jpg", jpeg)])
+    with open_source(path) as source:
+        assert [item.key for item in source.items] == ["a.jpg"]
+        assert "more than 4,096 bytes" in source.skips[0].reason
+        assert len(source.skips[0].path) < 4_200
+
+
+@pytest.mark.parametrize("name", [".", "./"])
+def test_a_member_without_a_name_is_no_item(tmp_path, jpeg, name):
+    info = tarfile.TarInfo("x")
+    info.name, info.size = name, len(jpeg)
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w") as archive:
+        archive.addfile(info, io.BytesIO(jpeg))
+        info.name = "a.jpg"
+        archive.addfile(info, io.BytesIO(jpeg))
+    with open_source(path) as source:
+        assert [item.key for item in source.items] == ["a.jpg"]
+        assert [skip.reason for skip in source.skips] == ["a file without a name: rename it"]
+
+
 def test_a_member_of_a_tar_beyond_every_file(tmp_path, jpeg):
     path = tmp_path / "x.tar"
     with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
@@ -317,6 +380,14 @@ def test_unpacking_never_fills_the_disk(tmp_path, jpeg, monkeypatch):
     gc.collect()  # a file left open would warn here
 
 
+def test_what_unpacks_beyond_all_bounds_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "_UNPACKED_BYTES", 1 << 20)
+    path = write_tar(tmp_path / "x.tgz", [("a.jpg", bytes(8 << 20))], "w:gz")
+    with pytest.raises(SourceError, match=r"unpacks to more than .* unpack it yourself"):
+        open_source(path)
+    gc.collect()  # a file left open would warn here
+
+
 def test_the_unpacked_copy_has_no_name(tmp_path, jpeg, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
@@ -366,6 +437,23 @@ def test_labels_and_wrappers_in_archives(tmp_path, jpeg, write):
         assert (item.key, item.labels) == (f"{prefix}images/1.jpg", ("cat", "dog"))
         assert dict(item.metadata) == {"camera": "x"}
         assert not source.skips
+
+
+@pytest.mark.parametrize("write", [write_zip, write_tar])
+def test_a_folder_and_its_archive_hold_the_same_images(tmp_path, jpeg, write):
+    """Their keys differ by the wrapping folder; what was trained on must be known in both."""
+    names = [f"{label}/{number}.jpg" for label in ("ant", "bee") for number in range(30)]
+    for name in names:
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos" / name).write_bytes(jpeg)
+    archive = write(tmp_path / "packed", [(f"photos/{name}", jpeg) for name in names])
+    with open_source(tmp_path / "photos") as folder, open_source(archive) as packed:
+        assert [item.key for item in packed.items] == [f"photos/{i.key}" for i in folder.items]
+        assert [item.identity for item in packed.items] == [item.key for item in folder.items]
+        assert np.array_equal(item_hashes(packed.items), item_hashes(folder.items))
+        splits = [make_split(source.items, "holdout", 0) for source in (folder, packed)]
+        assert np.array_equal(splits[0].queries, splits[1].queries)
+        assert np.array_equal(splits[0].validation, splits[1].validation)
 
 
 def test_an_empty_archive_is_refused(tmp_path):

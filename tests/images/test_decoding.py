@@ -209,6 +209,37 @@ def test_what_is_decoded_in_python_has_a_lower_bound(kind):
         decode(SLOW[kind], Limits(max_pixels=16 * 576 - 1))
 
 
+def test_a_jpeg_of_many_scans_has_a_lower_bound():
+    """Each scan is a pass over all pixels: a small file could take hours."""
+    out = io.BytesIO()
+    Image.new("L", (64, 64), 77).save(out, "JPEG", progressive=True)
+    data = out.getvalue()
+    last = data.rindex(b"\xff\xda")
+    scan, end = data[last:-2], data[-2:]
+    assert decode(data, Limits(max_pixels=64 * 64)).size == (64, 64)
+    many = data[:-2] + scan * 320 + end
+    assert decode(many).size == (64, 64)
+    with pytest.raises(InputError, match=r"counted 20 times.*--max-pixels 81920"):
+        decode(many, Limits(max_pixels=64 * 64 * 19))
+
+
+@pytest.mark.parametrize(
+    ("mode", "name", "bytes_a_pixel"),
+    [
+        ("RGB", "JPEG", 8),
+        ("L", "PNG", 8),
+        ("RGBA", "PNG", 16),
+        ("I;16", "PNG", 16),
+        ("F", "TIFF", 32),
+    ],
+)
+def test_what_is_reserved_by_mode(mode, name, bytes_a_pixel):
+    out, held = io.BytesIO(), []
+    Image.new(mode, (20, 10)).save(out, name)
+    decode(out.getvalue(), reserve=held.append)
+    assert held == [len(out.getvalue()) + bytes_a_pixel * 200]
+
+
 def test_a_tile_larger_than_its_picture_is_what_is_judged():
     """Pillow unpacks whole tiles: 64 x 64 pixels can take gigabytes."""
     held = []
@@ -424,6 +455,44 @@ def test_what_unpacks_to_much_is_not_unpacked():
     assert (pixels, room) == ("(4, 4)", "no room")
     assert len(others) == 3
     assert all("too large" in line for line in others)
+
+
+@pytest.mark.parametrize("white", [0, 1])
+def test_a_float_tiff_says_what_white_is(white):
+    out = io.BytesIO()
+    Image.fromarray(np.array([[0.0, 1.0]], np.float32)).save(out, "TIFF", tiffinfo={262: white})
+    found = np.asarray(decode(out.getvalue()))[0, :, 0].tolist()
+    assert found == ([0, 255] if white else [255, 0])
+
+
+def test_a_12_bit_tiff_reaches_white():
+    packed = bytes([0xFF, 0xF0, 0x00])  # 0xFFF, then 0x000
+    found = np.asarray(decode(grey_tiff(2, 1, bits=12, data=packed)))[0, :, 0]
+    assert found.tolist() == [255, 0]
+
+
+def test_a_tiff_of_unsigned_32_bits_has_no_negative_values():
+    values = np.array([[0, 2**31, 2**32 - 1]], "<u4")
+    found = np.asarray(decode(grey_tiff(3, 1, bits=32, data=values.tobytes())))[0, :, 0]
+    assert found.tolist() == [0, 128, 255]
+
+
+def grey_tiff(width: int, height: int, *, bits: int, data: bytes) -> bytes:
+    """A TIFF of one strip whose 0 is black."""
+    tags = [
+        (256, 3, 1, width),
+        (257, 3, 1, height),
+        (258, 3, 1, bits),
+        (259, 3, 1, 1),
+        (262, 3, 1, 1),
+        (273, 4, 1, 8 + 2 + 12 * 10 + 4),
+        (277, 3, 1, 1),
+        (278, 3, 1, height),
+        (279, 4, 1, len(data)),
+        (339, 3, 1, 1),
+    ]
+    directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *t) for t in tags)
+    return b"II*\0" + struct.pack("<I", 8) + directory + bytes(4) + data
 
 
 @pytest.mark.parametrize("white", [0, 1])

@@ -139,6 +139,12 @@ def test_limits_hold():
     spooled = open_source(Again([("b", png(RED), ())]), limits=small)
     with pytest.raises(InputError, match="--max-megabytes"):
         spooled.read(spooled.items[0])
+    lazy = open_source(
+        Again([("a", Image.open(io.BytesIO(png(RED))), ()), ("b", b"x", ())]), limits=small
+    )
+    assert [skip.reason for skip in lazy.skips] == [
+        "6 x 4 pixels, above the bound of 10; raise it with --max-pixels 24"
+    ]
 
 
 def test_keys_are_composed_and_unique():

@@ -106,6 +106,21 @@ def test_cifar10_from_its_pickled_batches(tmp_path, monkeypatch):
     assert unlabelled.label_note == "no labels, as asked"
 
 
+def test_the_order_of_a_file_system_numbers_nothing(tmp_path, make_folder, monkeypatch):
+    names = ["a/abbey/sun_b.jpg", "a/abbey/sun_a.jpg", "l/lake/natural/sun_c.jpg"]
+    folder = make_folder(names, at="sun397/SUN397")
+    (folder / "ClassName.txt").write_text("/a/abbey\n/l/lake/natural\n")
+    found = {}
+    for order in (1, -1):
+        listed = [folder / name for name in names][::order]
+        monkeypatch.setattr(type(folder), "rglob", lambda *_, listed=listed: iter(listed))
+        source = open_source("sun397", cache_dir=tmp_path)
+        monkeypatch.undo()
+        found[order] = [(item.key, item.labels, source.read(item)) for item in source.items]
+    assert found[1] == found[-1]
+    assert [labels for _, labels, _ in found[1]] == [("abbey",), ("abbey",), ("lake/natural",)]
+
+
 def test_a_set_of_files_without_splits(tmp_path, make_folder):
     make_folder(["Forest/1.jpg", "River/1.jpg"], at="eurosat/eurosat/2750")
     source = open_source("eurosat", cache_dir=tmp_path)

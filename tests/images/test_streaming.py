@@ -158,6 +158,29 @@ def test_pictures_being_decoded_are_bounded():
     assert large.most_inside == 1
 
 
+def test_files_that_are_read_are_bounded():
+    """What is decoded in the end is small: only the files themselves take memory."""
+    source = Made([f"{i}" for i in range(40)], size=400_000, decoded=400_100)
+    held, most = [0], [0]
+    image = source.image
+
+    def counted(item, limits=None, reserve=None):
+        with source.lock:
+            held[0] += item.size
+            most[0] = max(most[0], held[0])
+        try:
+            return image(item, limits, reserve)
+        finally:
+            with source.lock:
+                held[0] -= item.size
+
+    source.image = counted
+    assert (
+        len(list(stream(source, source.items, lambda *_: 0, workers=8, ahead_bytes=MEGABYTE))) == 40
+    )
+    assert most[0] <= 3 * 400_000  # two that fit, and the one that the reader waits for
+
+
 def test_memory_that_is_too_small_still_gets_through():
     source = Made([f"{i}" for i in range(200)], decoded=1000)
     outcomes = stream(

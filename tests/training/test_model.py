@@ -171,15 +171,20 @@ class TestUse:
         [
             "photo.jpg",
             None,
-            np.zeros((8, 8), np.uint8),
-            np.zeros((8, 8, 4), np.uint8),
+            np.zeros((8, 8, 2), np.uint8),
             np.zeros((8, 8, 3), np.float32),
             np.zeros((0, 8, 3), np.uint8),
         ],
     )
     def test_what_is_no_image_is_refused(self, digits_model, image):
-        with pytest.raises(InputError, match="an image is a PIL image or a uint8 array"):
+        with pytest.raises(InputError, match=r"an image is|an array of|an array without pixels"):
             digits_model.embed([image])
+
+    def test_arrays_are_those_that_a_source_takes(self, digits_model):
+        grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
+        opaque = np.dstack([grey, grey, grey, np.full_like(grey, 255)])
+        z = digits_model.embed([grey, grey[:, :, None], np.dstack([grey] * 3), opaque])
+        assert (z == z[0]).all()
 
     @pytest.mark.parametrize(
         "pixels",

@@ -52,7 +52,10 @@ _BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile unpacks others 
 _ENCRYPTED = 0x1
 _SUFFIX = re.compile(r"\.(zip|tar|tgz|tbz2?|txz|tar\.(gz|bz2|xz))$", re.IGNORECASE)
 _TAR_END = bytes(tarfile.BLOCKSIZE)
+_HEADER_BYTES = 1 << 20  # of one long name or extended header; tarfile would read any announced
 _UNPACK_BYTES = 1 << 20
+# What a compressed .tar may unpack to: images shrink little, and a temporary folder may be memory.
+_UNPACKED_BYTES, _UNPACKED_RATIO = 1 << 30, 100
 _LAST_TIME = 253_402_300_800.0  # the year 10,000
 _NO_TIME = (1980, 1, 1, 0, 0, 0)  # the first that a .zip can tell, of files without one
 
@@ -235,24 +238,27 @@ def _forget_equal_times(listing: Listing[Any]) -> None:
 def _tar_entries(
     file: IO[bytes], path: Path, listing: Listing[tuple[int, int]]
 ) -> Iterator[Entry[tuple[int, int]]]:
+    bounded: Any = _BoundedReads(file)  # of the methods of a file, those that tarfile calls
     try:
-        archive = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 - the file is closed by its owner
+        archive = tarfile.open(fileobj=bounded, mode="r:")  # noqa: SIM115 - the file is closed by its owner
     except (tarfile.TarError, *_BROKEN_MEMBER, *_ENDLESS) as error:
         raise SourceError(f"{path} is not a readable .tar ({error}): copy it again") from None
-    count = 0
+    count, read_to = 0, 0
     while True:
         try:
             info = archive.next()
         except (tarfile.TarError, *_BROKEN_MEMBER, *_ENDLESS):
             info = None
-        if info is None:
+        # A size below zero leads back to a header that was read: there would be no end.
+        backwards = info is not None and archive.offset <= read_to
+        if info is None or backwards:
             # the reader ends in silence at a damaged or cut header, too
-            if not _ends_at(file, archive.offset):
+            if backwards or not _ends_at(file, archive.offset):
                 listing.complete = False
                 reason = f"damaged or cut off after {count} members"
                 listing.skips.append(Skip(printable(path.name), reason))
             return
-        count += 1
+        count, read_to = count + 1, archive.offset
         archive.members = []  # type: ignore[attr-defined]  # unlisted in its stubs; it would keep all
         if info.isdir():
             continue
@@ -266,6 +272,19 @@ def _tar_entries(
             # A header may tell any number, and "inf".
             known = mtime if 0 <= mtime < _LAST_TIME else 0.0
             yield Entry(name, info.size, known, (info.offset_data, info.size))
+
+
+class _BoundedReads:
+    """A file that gives a reader of headers no more than a header can need."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, count: int) -> bytes:
+        if count > _HEADER_BYTES:
+            raise tarfile.ReadError(f"a header of {count:,} bytes")
+        return self._file.read(count)
 
 
 def _ends_at(file: IO[bytes], offset: int) -> bool:
@@ -286,6 +305,7 @@ def _open_tar(path: Path, listing: Listing[tuple[int, int]]) -> IO[bytes]:
         with opener(path, "rb") as packed:
             while block := _unpack(packed, path, listing):
                 _check_disk(len(block), path)
+                _check_unpacked(spool.tell() + len(block), path)
                 spool.write(block)
         spool.seek(0)
     except BaseException:
@@ -309,6 +329,15 @@ def _unpack(packed: IO[bytes], path: Path, listing: Listing[tuple[int, int]]) ->
 
 def _opener(head: bytes):  # type: ignore[no-untyped-def]  # three openers of three signatures
     return next((opener for magic, opener in _COMPRESSED.items() if head.startswith(magic)), None)
+
+
+def _check_unpacked(size: int, path: Path) -> None:
+    most = _UNPACKED_BYTES + _UNPACKED_RATIO * path.stat().st_size
+    if size > most:
+        raise SourceError(
+            f"{path} unpacks to more than {most:,} bytes, {_UNPACKED_RATIO} times its size: if "
+            "that is right, unpack it yourself to a plain .tar or a folder"
+        )
 
 
 def _check_disk(size: int, path: Path) -> None:

@@ -33,13 +33,17 @@ if TYPE_CHECKING:
 HEAD_BYTES = 64
 """How much of a file `sniff` looks at."""
 
-_BYTES_PER_PIXEL = 8  # Pillow keeps RGB in 4 bytes, and a conversion holds the picture twice
+# Pillow keeps a colour pixel in 4 bytes, and a conversion holds the picture twice; what is laid on
+# white or brought to 8 bits is there in more forms at once.
+_BYTES_PER_PIXEL, _BYTES_PER_WIDE_PIXEL, _BYTES_PER_FLOAT = 8, 16, 32
 
 _PILLOW_MODULES = r"(PIL|pillow_heif)\b"
 _ORIENTATION = 0x0112
-_PHOTOMETRIC = 0x0106
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 0x0102, 0x0106, 0x0153
 _TILE_WIDTH, _TILE_LENGTH = 0x0142, 0x0143
 _SLOWNESS = 16  # bounds of Python's decoders are lower by this: no other thread runs meanwhile
+_SCAN = b"\xff\xda"  # begins each pass of a JPEG over all its pixels
+_USUAL_SCANS = 16  # progressive ones have about ten; a file may hold millions
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -118,9 +122,10 @@ def decode(
     _require(name)
     with PillowGuard(name), Image.open(io.BytesIO(data), formats=(name,)) as image:
         width, height = _unpacked_size(image)
-        limits.check_pixels(width, height, weight=_SLOWNESS if _is_slow(image) else 1)
+        scans = data.count(_SCAN) if name == "JPEG" else 1
+        limits.check_pixels(width, height, weight=max(1, scans // _USUAL_SCANS, slowness(image)))
         if reserve is not None:
-            reserve(len(data) + _BYTES_PER_PIXEL * width * height)
+            reserve(len(data) + bytes_per_pixel(image) * width * height)
         return upright_rgb(image)
 
 
@@ -135,9 +140,18 @@ def _unpacked_size(image: Image.Image) -> tuple[int, int]:
     return width, height
 
 
-def _is_slow(image: Image.Image) -> bool:
-    """Whether Pillow decodes it in Python: QOI, PPM as text, BMP by run lengths."""
-    return any(tile[0] in Image.DECODERS for tile in getattr(image, "tile", ()))
+def slowness(image: Image.Image) -> int:
+    """What a pixel counts as; more than 1 where Python decodes: QOI, PPM as text, BMP by runs."""
+    in_python = any(tile[0] in Image.DECODERS for tile in getattr(image, "tile", ()))
+    return _SLOWNESS if in_python else 1
+
+
+def bytes_per_pixel(image: Image.Image) -> int:
+    """The most memory that decoding and `upright_rgb` take."""
+    if image.mode == "F":
+        return _BYTES_PER_FLOAT
+    plain = not (image.mode.startswith("I") or _is_transparent(image))
+    return _BYTES_PER_PIXEL if plain else _BYTES_PER_WIDE_PIXEL
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
@@ -147,9 +161,12 @@ def upright_rgb(image: Image.Image) -> Image.Image:
         orientation = image.getexif().get(_ORIENTATION, 1)
     except Exception:  # a broken EXIF block says nothing about the picture
         orientation = 1
-    rgb = _to_rgb(image)
-    if orientation in _UPRIGHT:
-        rgb = rgb.transpose(_UPRIGHT[orientation])
+    turn = _UPRIGHT.get(orientation)
+    if turn is not None and image.mode == "RGB" and not _is_transparent(image):
+        rgb = image.transpose(turn)  # a copy, as the conversion would be
+    else:
+        rgb = _to_rgb(image)
+        rgb = rgb if turn is None else rgb.transpose(turn)
     rgb.info = {}
     return rgb
 
@@ -172,18 +189,9 @@ def to_png(image: Image.Image) -> bytes:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     """8-bit RGB by what the mode means; transparent pixels show white."""
-    if image.mode.startswith("I;16"):
-        values_HW = np.asarray(image)
-        if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == 0:  # a TIFF whose 0 is white
-            values_HW = 65_535 - values_HW
-        grey_HW = _from_16_bit(values_HW)
-        grey_HW[values_HW == image.info.get("transparency", -1)] = 255
-        return _grey(grey_HW)
-    if image.mode == "I":
-        return _grey(_from_integers(np.asarray(image)))
-    if image.mode == "F":
-        return _grey(_from_floats(np.asarray(image)))
-    if image.mode in {"LA", "La", "PA", "RGBA", "RGBa"} or "transparency" in image.info:
+    if image.mode == "F" or image.mode.startswith("I"):
+        return Image.fromarray(_from_wide(image)).convert("RGB")
+    if _is_transparent(image):
         rgba = image.convert("RGBA")
         canvas = Image.new("RGB", rgba.size, (255, 255, 255))
         canvas.paste(rgba, mask=rgba.getchannel("A"))
@@ -191,13 +199,36 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")  # of an RGB image: a copy, free of the file
 
 
-def _grey(grey_HW: NDArray[np.uint8]) -> Image.Image:
-    return Image.fromarray(grey_HW).convert("RGB")
+def _is_transparent(image: Image.Image) -> bool:
+    return image.mode in {"LA", "La", "PA", "RGBA", "RGBa"} or "transparency" in image.info
 
 
-def _from_16_bit(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Map 0..65535 to 0..255, rounded."""
-    return np.asarray((values.astype(np.uint32) * 255 + 32767) // 65535, np.uint8)
+def _from_wide(image: Image.Image) -> NDArray[np.uint8]:
+    """Grey of more than 8 bits; of a TIFF, by what its tags say of the values."""
+    tags = getattr(image, "tag_v2", {})
+    values_HW = np.asarray(image)
+    if image.mode == "F":
+        grey_HW = _from_floats(values_HW)
+    elif image.mode == "I":
+        bits, kind = (tags.get(tag, (0,)) for tag in (_BITS, _SAMPLE_FORMAT))
+        if tuple(bits) == (32,) and tuple(kind) != (2,) and tags:  # unsigned; Pillow has it signed
+            values_HW = values_HW.view(np.uint32)
+        grey_HW = _from_integers(values_HW)
+    else:
+        bits = tags.get(_BITS, (16,))
+        grey_HW = _from_16_bit(values_HW, white=(1 << min(bits[0], 16)) - 1)
+    if tags.get(_PHOTOMETRIC) == 0:  # 0 is white
+        grey_HW = 255 - grey_HW
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey_HW[values_HW == transparent] = 255
+    return grey_HW
+
+
+def _from_16_bit(values: NDArray[Any], white: int = 65_535) -> NDArray[np.uint8]:
+    """Map 0..white, at most 65535, to 0..255, rounded."""
+    grey = (values.astype(np.uint32) * 255 + white // 2) // white
+    return np.asarray(np.minimum(grey, 255), np.uint8)
 
 
 def _from_integers(values: NDArray[Any]) -> NDArray[np.uint8]:
@@ -309,21 +340,40 @@ def _reason(name: str, error: Exception) -> str:
 
 
 def picture(image: object) -> Image.Image:
-    """A PIL image of any mode, or a uint8 array [H, W, 3], as upright RGB: as a source's are.
+    """A PIL image of any mode, or a uint8 array, as upright RGB: as a source's are.
+
+    Args:
+        image: arrays are [H, W], [H, W, 1], [H, W, 3] or [H, W, 4].
 
     Raises:
         InputError: it is neither, or the image's file, not read until now, is damaged.
     """
-    if isinstance(image, Image.Image):
-        with PillowGuard(image.format or "PIL"):
-            return upright_rgb(image)
-    if not isinstance(image, np.ndarray):
+    if isinstance(image, np.ndarray):
+        image = from_array(image)
+    if not isinstance(image, Image.Image):
         raise InputError(
             f"an image is a PIL image or a uint8 array [H, W, 3]; got {type(image).__name__}."
         )
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+    with PillowGuard(image.format or "PIL"):
+        return upright_rgb(image)
+
+
+def from_array(array: NDArray[Any]) -> Image.Image:
+    """An array as a PIL image, not yet RGB.
+
+    Args:
+        array: uint8 [H, W], [H, W, 1], [H, W, 3] or [H, W, 4].
+
+    Raises:
+        InputError: it is of another type or shape, or has no pixels.
+    """
+    shape = array.shape
+    if array.dtype != np.uint8 or not (
+        len(shape) == 2 or (len(shape) == 3 and shape[2] in {1, 3, 4})
+    ):
         raise InputError(
-            f"an image is a PIL image or a uint8 array [H, W, 3]; got {image.dtype} "
-            f"{list(image.shape)}."
+            f"an array of {array.dtype} {list(shape)}: give uint8 [H, W], [H, W, 3] or [H, W, 4]"
         )
-    return Image.fromarray(image)
+    if 0 in shape:
+        raise InputError(f"an array without pixels: {list(shape)}")
+    return Image.fromarray(array[:, :, 0] if len(shape) == 3 and shape[2] == 1 else array)

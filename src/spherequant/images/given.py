@@ -13,7 +13,15 @@ import numpy as np
 from PIL import Image
 
 from spherequant.errors import InputError, SourceError
-from spherequant.images.decoding import PillowGuard, decode, to_png, upright_rgb
+from spherequant.images.decoding import (
+    PillowGuard,
+    bytes_per_pixel,
+    decode,
+    from_array,
+    slowness,
+    to_png,
+    upright_rgb,
+)
 from spherequant.images.folder import read_file
 from spherequant.images.items import Item, Skip
 from spherequant.images.labels import own_labels_note, refuse_file_labels, tidy_labels
@@ -21,8 +29,6 @@ from spherequant.images.listing import is_unicode, nfc
 from spherequant.images.source import Source
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from spherequant.images.decoding import Reserve
     from spherequant.images.items import Limits
 
@@ -54,7 +60,7 @@ class GivenSource(Source):
                     skips.append(Skip(key, "a second image with this key: only the first is read"))
                     continue
                 try:
-                    self._images[key] = image if spool is None else spool.keep(image)
+                    self._images[key] = image if spool is None else spool.keep(image, limits)
                 except InputError as error:
                     skips.append(Skip(key, str(error)))
                     present.add(key)
@@ -125,10 +131,10 @@ class _Spool:
         weakref.finalize(self, self.file.close)  # a source that is dropped closes quietly
         self._end = 0
 
-    def keep(self, image: object) -> Any:
+    def keep(self, image: object, limits: Limits) -> Any:
         if isinstance(image, (str, os.PathLike)):
             return image
-        data = image if isinstance(image, bytes) else to_png(_as_rgb(image, None, None))
+        data = image if isinstance(image, bytes) else to_png(_as_rgb(image, limits, None))
         try:
             written = 0
             while written < len(data):
@@ -181,30 +187,16 @@ def _size(image: object) -> int:
     return 0
 
 
-def _as_rgb(image: object, limits: Limits | None, reserve: Reserve | None) -> Image.Image:
+def _as_rgb(image: object, limits: Limits, reserve: Reserve | None) -> Image.Image:
     """RGB of a PIL image or a uint8 array."""
     if isinstance(image, np.ndarray):
-        image = _from_array(image)
+        image = from_array(image)
     if not isinstance(image, Image.Image):
         raise InputError(
             f"not an image but {type(image).__name__}: give a PIL image, uint8 array, bytes or path"
         )
-    if limits is not None:
-        limits.check_pixels(*image.size)
+    limits.check_pixels(*image.size, weight=slowness(image))
     if reserve is not None:
-        reserve(4 * image.width * image.height)
+        reserve(bytes_per_pixel(image) * image.width * image.height)
     with _LOADING, PillowGuard(image.format or "PIL"):
         return upright_rgb(image)
-
-
-def _from_array(array: NDArray[Any]) -> Image.Image:
-    shape = array.shape
-    if array.dtype != np.uint8 or not (
-        len(shape) == 2 or (len(shape) == 3 and shape[2] in {1, 3, 4})
-    ):
-        raise InputError(
-            f"an array of {array.dtype} {list(shape)}: give uint8 [H, W], [H, W, 3] or [H, W, 4]"
-        )
-    if 0 in shape:
-        raise InputError(f"an array without pixels: {list(shape)}")
-    return Image.fromarray(array[:, :, 0] if len(shape) == 3 and shape[2] == 1 else array)

@@ -24,6 +24,7 @@ class Item:
         size: Bytes of the encoded image.
         mtime: Time of the last change, seconds since the epoch; 0.0 when unknown.
         metadata: Further columns of ``labels.csv``.
+        wrapper: Start of the key, ``name/``, where an archive holds everything in one folder.
     """
 
     key: str
@@ -32,6 +33,12 @@ class Item:
     size: int = 0
     mtime: float = 0.0
     metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
+    wrapper: str = ""
+
+    @property
+    def identity(self) -> str:
+        """What splits and trainings know the image by: its key, the same in a folder's archive."""
+        return self.key.removeprefix(self.wrapper)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from spherequant.images.labels import own_labels_note, refuse_file_labels, tidy_
 from spherequant.images.source import Source
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from spherequant.images.decoding import Reserve
     from spherequant.images.items import Limits
@@ -151,10 +151,10 @@ class TorchvisionSource(Source):
         items = []
         for split, arguments in splits.items():
             dataset = _load(kind, name, root, arguments)
-            names = _class_names(dataset)
+            names, targets = _class_names(dataset), _targets(dataset)
             folder = f"{name}/{split}" if split else name
-            for index, target in enumerate(_targets(dataset)):
-                key = f"{folder}/{index:06d}.png"
+            for number, index in enumerate(_order(kind, dataset)):
+                key, target = f"{folder}/{number:06d}.png", targets[index]
                 self._places[key] = _Place(dataset, index)
                 own = () if labels == "none" else tidy_labels([names.get(target, str(target))])
                 items.append(Item(key, own, split))
@@ -215,6 +215,14 @@ def _class_names(dataset: Any) -> dict[int, str]:
         if isinstance(names, (list, tuple)):
             return {i: "/".join(n) if isinstance(n, tuple) else str(n) for i, n in enumerate(names)}
     return {}
+
+
+def _order(kind: str, dataset: Any) -> Sequence[int]:
+    """The positions in a data set by which its images are numbered: the same on every machine."""
+    if kind == "SUN397":  # torchvision lists its folders in the file system's order
+        paths = [path.as_posix() for path in dataset._image_files]
+        return sorted(range(len(paths)), key=paths.__getitem__)
+    return range(len(dataset))
 
 
 def _targets(dataset: Any) -> list[int]:

@@ -156,6 +156,7 @@ def label_items(
             entry.size,
             entry.mtime,
             found.metadata.get(key) or {},
+            prefix,
         )
         for key, entry in listing.images.items()
     ]

@@ -37,6 +37,7 @@ _JUNK = re.compile(
     re.IGNORECASE,
 )
 _DRIVE = re.compile(r"[A-Za-z]:[\\/]")
+_KEY_BYTES = 4096  # of the longest path that systems open
 
 
 @dataclass(slots=True)
@@ -170,7 +171,8 @@ def is_unicode(text: str) -> bool:
 
 def printable(path: str) -> str:
     """A file name for a message: bytes that are no UTF-8 become replacement characters."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    shown = path if len(path) <= _KEY_BYTES else f"{path[:_KEY_BYTES]}..."
+    return shown.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _key(path: str) -> str:
@@ -182,12 +184,14 @@ def _key(path: str) -> str:
         if ".." in parts:
             raise InputError("a path with '..' that leads out of the source")
         path = "/".join(part for part in parts if part not in {"", "."})
+    if not path:
+        raise InputError("a file without a name: rename it")
     if "\0" in path:
         raise InputError("the file name holds a NUL character: rename it")
-    if path.isascii():
-        return path
     if not is_unicode(path):
         raise InputError("the file name is not valid UTF-8: rename it")
+    if len(path) > _KEY_BYTES or len(path.encode()) > _KEY_BYTES:
+        raise InputError(f"a file name of more than {_KEY_BYTES:,} bytes: rename it")
     return nfc(path)
 
 

@@ -131,7 +131,9 @@ class _Deck:
 
     def choose(self, tag: str, positions: Sequence[int], count: int) -> set[int]:
         """The ``count`` positions whose keys hash lowest."""
-        ordered = sorted(positions, key=lambda position: self.digest(tag, self.items[position].key))
+        ordered = sorted(
+            positions, key=lambda position: self.digest(tag, self.items[position].identity)
+        )
         return set(ordered[:count])
 
     def digest(self, tag: str, name: str) -> bytes:
@@ -181,10 +183,7 @@ class _Deck:
     ) -> Split:
         """Carve validation out of training and sort everything."""
         classes = self.classes(training)
-        counts = {
-            name: min(50, len(members) // 20) if len(members) >= 10 else 0
-            for name, members in classes.items()
-        }
+        counts = {name: min(50, len(members) // 20) for name, members in classes.items()}
         validation = self.choose_each("validation", classes, counts)
         return Split(
             queries=_positions(queries),

@@ -50,8 +50,8 @@ def stream(
         transform: Called in a worker thread with the item and its decoded RGB image.
         limits: Bounds on one image; the source's own when None.
         workers: Threads; the processors this process may use, at most 16, when None.
-        ahead_bytes: Bound on pictures being decoded and results that wait to be taken, together;
-            passed by at most one picture, when that alone is larger.
+        ahead_bytes: Bound on files read, pictures being decoded and results that wait to be taken,
+            together; passed by at most one picture and one file, when that alone is larger.
 
     Yields:
         ``(item, result)``, or the `Skip` of that item.
@@ -101,13 +101,13 @@ class _Job(Generic[T]):
             self.window.fail(error)
 
     def _run(self, number: int, item: Item) -> None:
-        self.window.wait_for_room(number)
-        held = 0
+        self.window.wait_for_room(number, item.size)
+        reading, held = item.size, 0
 
         def reserve(size: int) -> None:
-            nonlocal held
-            self.window.reserve(number, size)
-            held += size
+            nonlocal reading, held
+            self.window.reserve(number, size, reading)
+            reading, held = 0, held + size
 
         outcome: tuple[Item, T] | Skip
         kept = 0
@@ -117,7 +117,7 @@ class _Job(Generic[T]):
             outcome = (item, result)
         except Exception as error:
             outcome = Skip(item.key, _reason(error))
-        self.window.hand_over(number, outcome, kept, held)
+        self.window.hand_over(number, outcome, kept, held, reading)
 
 
 class _StoppedError(BaseException):
@@ -127,8 +127,8 @@ class _StoppedError(BaseException):
 class _Window(Generic[T]):
     """What the workers and the reader share: whose turn it is, and how much memory is taken.
 
-    The chunk that the reader waits for is let through when no other picture is being decoded, so
-    waiting for room cannot block itself.
+    The chunk that the reader waits for is always read, and let through when no other picture is
+    being decoded, so waiting for room cannot block itself.
     """
 
     def __init__(self, chunks: int, ahead_bytes: int) -> None:
@@ -139,6 +139,7 @@ class _Window(Generic[T]):
         self._ahead_bytes = ahead_bytes
         self._next = 0  # the first chunk that no worker has taken
         self._head = 0  # the chunk that the reader takes from, or waits for
+        self._reading = 0  # bytes of files that were read and are not being decoded yet
         self._decoding = 0  # bytes of pictures in the making
         self._waiting = 0  # bytes of results not yet taken by the reader
         self._done: defaultdict[int, deque[tuple[tuple[Item, T] | Skip, int]]] = defaultdict(deque)
@@ -156,26 +157,37 @@ class _Window(Generic[T]):
             self._next += 1
             return self._next - 1
 
-    def wait_for_room(self, number: int) -> None:
-        """Before an image is read: wait while results alone fill the memory."""
+    def wait_for_room(self, number: int, size: int) -> None:
+        """Before a file of ``size`` bytes is read: wait until they fit."""
         with self._room:
-            self._wait(lambda: self._waiting < self._ahead_bytes or self._is_awaited(number))
+            self._wait(
+                lambda: (
+                    self._taken() + size < self._ahead_bytes
+                    or self._taken() == 0
+                    or self._is_awaited(number)
+                )
+            )
+            self._reading += size
 
-    def reserve(self, number: int, size: int) -> None:
-        """Before pixels are decoded: wait until ``size`` bytes fit."""
+    def reserve(self, number: int, size: int, reading: int) -> None:
+        """Before pixels are decoded: wait until ``size`` bytes fit, ``reading`` of them its own."""
         with self._room:
-            self._wait(lambda: self._fits(number, size))
+            self._wait(lambda: self._fits(number, size - reading))
+            self._reading -= reading
             self._decoding += size
 
-    def hand_over(self, number: int, outcome: tuple[Item, T] | Skip, kept: int, held: int) -> None:
+    def hand_over(
+        self, number: int, outcome: tuple[Item, T] | Skip, kept: int, held: int, reading: int
+    ) -> None:
         """A picture is gone from memory, and its result waits for the reader."""
         with self._room:
+            self._reading -= reading
             self._decoding -= held
             self._waiting += kept
             self._done[number].append((outcome, kept))
             if number == self._head:
                 self._ready.notify()
-            if held:
+            if held or reading:
                 self._room.notify_all()
 
     def collect(self, number: int) -> tuple[Item, T] | Skip:
@@ -210,8 +222,11 @@ class _Window(Generic[T]):
     def _is_awaited(self, number: int) -> bool:
         return number == self._head and not self._done.get(number)
 
+    def _taken(self) -> int:
+        return self._reading + self._decoding + self._waiting
+
     def _fits(self, number: int, size: int) -> bool:
-        if self._decoding + self._waiting + size <= self._ahead_bytes:
+        if self._taken() + size <= self._ahead_bytes:
             return True
         return self._decoding == 0 and (self._waiting == 0 or self._is_awaited(number))
 

@@ -172,7 +172,7 @@ class Model:
         """Embed images, holding one batch of them at a time.
 
         Args:
-            images: PIL images, or uint8 arrays [H, W, 3].
+            images: PIL images, or uint8 arrays [H, W], [H, W, 1], [H, W, 3] or [H, W, 4].
             query: as in ``embed_prepared``.
 
         Returns:
@@ -413,7 +413,7 @@ def read_description(folder: Path) -> dict[str, Any]:
 
 def item_hashes(items: Sequence[Item]) -> np.ndarray:
     """Return a hash of each image's key and size in bytes: uint64 [N]."""
-    return key_hashes(f"{item.key}\0{item.size}" for item in items)
+    return key_hashes(f"{item.identity}\0{item.size}" for item in items)
 
 
 def _batch(value: object) -> int:

@@ -163,7 +163,7 @@ def _training_items(source: Source, split: Split, config: TrainConfig) -> tuple[
         items = [item for item in items if item.labels]
         _refuse_labels(config, items)
         return items, True
-    chosen = shuffled(key_hashes(item.key for item in items), config.seed)
+    chosen = shuffled(key_hashes(item.identity for item in items), config.seed)
     return [items[i] for i in np.sort(chosen[:LEARNING_SAMPLE])], False
 
 
@@ -269,7 +269,7 @@ def _without_notices() -> Iterator[None]:
 def _typical_side(source: Source, items: Sequence[Item], limits: Limits) -> int:
     """Return the median of the shorter sides of some images, chosen by hash, in pixels."""
     sides = []
-    for position in shuffled(key_hashes(item.key for item in items), 0)[:_SIZED]:
+    for position in shuffled(key_hashes(item.identity for item in items), 0)[:_SIZED]:
         try:
             sides.append(min(source.image(items[position], limits).size))
         except InputError:
@@ -309,7 +309,7 @@ def _held_out(
     several = not config.binary and any(len(item.labels) > 1 for item in trained.items)
     if not items or not (follows or several):
         return None
-    chosen = shuffled(key_hashes(item.key for item in items), split.split_seed)[:MOST_ASKING]
+    chosen = shuffled(key_hashes(item.identity for item in items), split.split_seed)[:MOST_ASKING]
     asking = [items[i] for i in np.sort(chosen)]
     return PixelCache.fill(source, asking, setup.preprocessing.prepare, limits=limits)
 
@@ -405,7 +405,7 @@ def _model(
 
 def _with_labels(cache: PixelCache, classes: Sequence[str]) -> TrainingImages:
     labels = _label_matrix(cache.items, classes)
-    return TrainingImages(cache.pixels, labels, [item.key for item in cache.items])
+    return TrainingImages(cache.pixels, labels, [item.identity for item in cache.items])
 
 
 def _label_matrix(items: Sequence[Item], classes: Sequence[str]) -> np.ndarray:
