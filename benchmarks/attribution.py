@@ -129,7 +129,7 @@ def _rankings(model: Model, data: Embedded) -> Rankings:
                 learned_from, database, them.queries, them.relevance, BITS, names=QUANTIZERS
             )
             rankings |= {
-                f"FAISS {name.upper()}, {title}{without}": one.ap for name, one in faiss.items()
+                f"FAISS {name.upper()}, {title}{without}": faiss[name].ap for name in QUANTIZERS
             }
     alone = dataclasses.replace(target, pull=_ALONE)
     for bits in (8, BITS):

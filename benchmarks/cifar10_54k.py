@@ -13,7 +13,7 @@ import time
 
 import results
 from spherequant import TrainConfig, evaluate
-from training_runs import control_rows, setting, trained
+from training_runs import baseline_rows, control_rows, setting, trained
 
 WEIGHTS = "mobilenetv2_100.tf_in1k"
 
@@ -55,7 +55,7 @@ def main() -> None:
                 "columns": ["measure", "value"],
                 "rows": [
                     *control_rows(figures),
-                    *[[f"FAISS {k.upper()}", v] for k, v in figures["baselines"].items()],
+                    *map(list, baseline_rows(figures)),
                     ["classifier's accuracy", figures["accuracy"]],
                     ["distinct codes", figures["distinct_codes"]],
                 ],

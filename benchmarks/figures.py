@@ -34,7 +34,7 @@ from multi_label import add_options as add_mosaic_options
 from multi_label import mosaics_folder, run_name
 from spherequant import Model
 from spherequant.evaluation import CodeRanker, FloatRanker, Ranked, rank_baselines, rank_queries
-from spherequant.evaluation.baselines import learn_baseline
+from spherequant.evaluation.baselines import DEFAULT_BASELINES, learn_baseline
 from spherequant.evaluation.embeddings import embed_source
 from spherequant.evaluation.examples import choose_examples, collect_examples
 from spherequant.evaluation.metrics import curve_ranks, mean_precision_recall
@@ -150,7 +150,7 @@ def draw_curves(run: Run, _: argparse.Namespace) -> None:
     faiss = rank_baselines(
         data.training, data.database, data.queries, data.relevance, model.bits, ranks=ranks
     )
-    ranked |= {f"FAISS {name.upper()}": of for name, of in faiss.items()}
+    ranked |= {f"FAISS {name.upper()}": faiss[name] for name in DEFAULT_BASELINES}
     counts = data.relevance.counts()
     means = {name: mean_precision_recall(of.hits, counts, ranks) for name, of in ranked.items()}
     near = ranks <= counts.mean()  # beyond these ranks precision falls whatever the ranking

@@ -23,10 +23,12 @@ from embeddings import Embedded, collection, embedded
 from requantize import requantize
 from spherequant import Model
 from spherequant.evaluation import paired_bootstrap, rank_baselines
+from spherequant.evaluation.baselines import rankings_of
 from spherequant.quantizer import Encoder
 from spherequant.training.randomness import key_hashes, shuffled
 from training_runs import (
     expected_centres,
+    faiss_title,
     rank_by_scores,
     rank_class_centres,
     rank_floats,
@@ -82,11 +84,15 @@ def main() -> None:
         model.bits,
         names=QUANTIZERS,
     )
-    rankings |= {f"FAISS {name.upper()}": [ranked.ap] for name, ranked in faiss.items()}
+    rankings |= {
+        faiss_title(name, score): [faiss[ranking].ap]
+        for name in QUANTIZERS
+        for score, ranking in rankings_of(name).items()
+    }
     of_unseen = [_of_unseen(both, set(split.unseen_classes)) for both in (reported, chosen)]
     unseen = of_unseen[0]
     best = max(
-        (PLAIN, *(f"FAISS {name.upper()}" for name in QUANTIZERS)),
+        (name for name in rankings if name.startswith((PLAIN, "FAISS"))),
         key=lambda name: float(rankings[name][0][unseen].mean()),
     )
     results.record(

@@ -36,6 +36,10 @@ RANKINGS = {
     "class_centre": "class centre: mean of the predicted labels' centres",
     "rq": "FAISS RQ, 32 bits, same embeddings",
     "pq": "FAISS PQ, 32 bits, same embeddings",
+    "rq_cosine": "the same RQ by cosine",
+    "rq_euclidean": "the same RQ by Euclidean distance",
+    "pq_cosine": "the same PQ by cosine",
+    "pq_euclidean": "the same PQ by Euclidean distance",
 }
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from spherequant.training import TrainEvent
 
 NO_RANKS = np.zeros(0, np.int64)
+# What a table calls FAISS's codes under other scores than the inner product.
+SCORES = {"cosine": ", by cosine", "euclidean": ", by Euclidean distance"}
 
 
 def say(event: TrainEvent) -> None:
@@ -157,6 +159,20 @@ def toward_class(model: Model, data: Embedded, levelling: float = 0.0) -> Model:
     )
     encoder = Encoder(model.codebooks, dataclasses.replace(pulled, sharpness=sharpness))
     return dataclasses.replace(model, encoder=encoder)
+
+
+def baseline_rows(figures: dict[str, Any]) -> list[tuple[str, float | None]]:
+    """Return FAISS's quantizers of a report, under every score of those with codebooks."""
+    rows: list[tuple[str, float | None]] = []
+    for name, value in figures["baselines"].items():
+        scores = figures["baselines_by_score"].get(name, {"inner_product": value})
+        rows += [(faiss_title(name, score), found) for score, found in scores.items()]
+    return rows
+
+
+def faiss_title(name: str, score: str = "inner_product") -> str:
+    """Return what tables call a baseline."""
+    return f"FAISS {name.upper()}{SCORES.get(score, '')}"
 
 
 def rank_faiss(collection: Collection, bits: int) -> dict[str, Ranked]:

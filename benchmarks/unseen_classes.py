@@ -10,11 +10,10 @@ from nothing.
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 import results
 from spherequant import TrainConfig, evaluate
-from training_runs import setting, trained
+from training_runs import baseline_rows, setting, trained
 
 WEIGHTS = "mobilenetv2_100.tf_in1k"
 TITLES = {"tiny-imagenet": "Tiny-ImageNet", "cifar10": "CIFAR-10"}
@@ -78,20 +77,18 @@ def main() -> None:
                 "columns": ["measure", "unseen", "seen"],
                 "rows": [
                     *[[title, unseen[key], unseen["seen"][key]] for title, key in MEASURES],
-                    *_baselines(unseen),
+                    *[
+                        [title, value, seen]
+                        for (title, value), (_, seen) in zip(
+                            baseline_rows(unseen), baseline_rows(unseen["seen"]), strict=True
+                        )
+                    ],
                     ["accuracy", None, unseen["seen"]["accuracy"]],
                 ],
             }
         ],
         setting=setting(model),
     )
-
-
-def _baselines(unseen: dict[str, Any]) -> list[list[Any]]:
-    seen = unseen["seen"]["baselines"]
-    return [
-        [f"FAISS {name.upper()}", value, seen[name]] for name, value in unseen["baselines"].items()
-    ]
 
 
 if __name__ == "__main__":

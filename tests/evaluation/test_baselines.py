@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from spherequant.errors import ConfigError, InputError, MissingDependencyError
+from spherequant.evaluation import baselines
 from spherequant.evaluation.baselines import (
     BASELINES,
     CODEBOOK_BASELINES,
@@ -13,7 +14,7 @@ from spherequant.evaluation.baselines import (
     learn_baseline,
     rank_baselines,
 )
-from spherequant.evaluation.rankings import Relevance
+from spherequant.evaluation.rankings import CodeRanker, Relevance, rank_queries
 from spherequant.quantizer import normalise_rows
 
 faiss = pytest.importorskip("faiss", reason="faiss-cpu is not installed")
@@ -104,9 +105,23 @@ def test_rank_baselines_gives_average_precisions_of_each_query(vectors):
         names=["pq"],
         tick=lambda *values: ticks.append(values),
     )
-    assert list(measured) == ["pq"]
+    assert list(measured) == ["pq", "pq_cosine", "pq_euclidean"]
     assert measured["pq"].ap.shape == (9,)
     assert ticks == [("pq", 9, 9)]
+    codebooks, codes = learn_baseline("pq", vectors[:300], vectors[:300], 8)
+    expected = rank_queries(
+        CodeRanker(codebooks, codes, vectors[:9]), relevance, at=None, ranks=np.array([1])
+    )
+    for name, score in [("pq", "codes"), ("pq_cosine", "cosine"), ("pq_euclidean", "euclidean")]:
+        assert np.array_equal(measured[name].ap, expected[score].ap)
+
+
+def test_of_many_training_vectors_some_are_drawn(vectors, monkeypatch):
+    monkeypatch.setattr(baselines, "MOST_TRAINING", 300)
+    drawn, _ = learn_baseline("pq", vectors, vectors[:10], 8, seed=1)
+    rows = np.sort(np.random.default_rng(1).choice(len(vectors), 300, replace=False))
+    given, _ = learn_baseline("pq", vectors[rows], vectors[:10], 8, seed=1)
+    assert np.array_equal(drawn.array, given.array)
 
 
 @pytest.mark.parametrize("name", BASELINES)

@@ -44,6 +44,7 @@ KEYS = {
     "query_count",
     "database_count",
     "baselines",
+    "baselines_by_score",
     "warnings",
     "predicted_classes_used",
     "cosine_map",
@@ -326,7 +327,12 @@ def test_baselines_are_measured_on_the_same_embeddings(make_model, make_pictures
     report = evaluate(make_model(), make_pictures(per_class=70), baselines=["pq"], examples=0)
     figures = report.to_dict()
     assert 0 < figures["baselines"]["pq"] <= 1
-    assert report.queries.rankings["pq"].ap.shape == report.queries.rankings["codes"].ap.shape
+    by_score = figures["baselines_by_score"]["pq"]
+    assert by_score["inner_product"] == figures["baselines"]["pq"]
+    for score in ("cosine", "euclidean"):
+        ranked = report.queries.rankings[f"pq_{score}"]
+        assert by_score[score] == ranked.ap.mean()
+        assert ranked.ap.shape == report.queries.rankings["codes"].ap.shape
 
 
 def test_too_few_training_images_for_baselines_are_a_warning(make_model, make_pictures):
@@ -362,7 +368,7 @@ def test_all_stands_for_every_baseline_and_files_hold_them(make_model, make_pict
     for name in BASELINES[:-1]:
         assert f"{name}_ap" in columns
         assert f"{figures['baselines'][name]:.3f}" in page
-    for words in ("rotated", "local search", "iterative quantizer, asymmetric"):
+    for words in ("rotated, by cosine", "local search", "iterative quantizer, asymmetric"):
         assert words in page
 
 
@@ -543,7 +549,7 @@ def test_one_label_that_can_be_read_is_refused(make_model, make_pictures):
 
 def test_nothing_that_can_be_read_says_why(make_model, make_pictures):
     with pytest.raises(LabelError, match=r"leaves 0 queries against 0 database images.*pixels"):
-        evaluate(make_model(), make_pictures(), limits=Limits(max_pixels=3))
+        evaluate(make_model(), list(make_pictures()), limits=Limits(max_pixels=3))
 
 
 def test_a_report_that_cannot_be_kept_fails_before_any_work(make_model, make_pictures, tmp_path):

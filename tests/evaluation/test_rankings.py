@@ -153,10 +153,32 @@ def test_predicted_sets_restore_every_row():
     generator = np.random.default_rng(3)
     rows = generator.random((200, 11)) < 0.2
     gathered = PredictedSets.gather([rows[:50], rows[50:51], rows[51:]], 11)
-    assert np.array_equal(gathered.sets[gathered.of_item], rows)
-    assert len({row.tobytes() for row in gathered.sets}) == len(gathered.sets)
+    sets = gathered.sets.toarray()
+    assert np.array_equal(sets[gathered.of_item], rows)
+    assert len({row.tobytes() for row in sets}) == len(sets)
     empty = PredictedSets.gather([], 11)
     assert (empty.sets.shape, empty.of_item.shape) == ((0, 11), (0,))
+
+
+def test_class_controls_hold_no_square_of_the_classes():
+    """A dense set of each class would be a thousand times as large."""
+    count = 4_000
+    labels = np.arange(count)
+
+    def blocks():
+        for number in labels:
+            yield labels[None] == number
+
+    predicted = PredictedSets.gather(blocks(), count)
+    held = predicted.sets.data.nbytes + predicted.sets.indices.nbytes + predicted.sets.indptr.nbytes
+    assert held < count * count / 100
+    queries = normalise_rows(np.random.default_rng(0).normal(size=(2, 4)))
+    centres = normalise_rows(np.random.default_rng(1).normal(size=(count, 4)))
+    own = PredictedSets.gather([labels[None] == np.array([[5], [7]])], count)
+    class_id, near = ClassRanker(own, predicted, centres, queries).scores(slice(0, 2))
+    assert class_id.argmax(axis=1).tolist() == [5, 7]
+    assert class_id.sum() == 2
+    assert np.allclose(near, queries @ centres.T, atol=1e-6)
 
 
 def test_relevance_is_a_shared_label():
@@ -215,8 +237,8 @@ def test_off_the_sphere_codes_and_floats_rank_by_distance(world):
 def test_off_the_sphere_a_class_centre_is_a_mean():
     centres = np.array([[2, 0], [0, 0.5]], dtype=np.float32)
     queries = np.array([[0, 3]], dtype=np.float32)
-    predicted = PredictedSets(np.eye(2, dtype=bool), np.array([0, 1, 1]))
-    own = PredictedSets(np.eye(2, dtype=bool), np.array([1]))
+    predicted = PredictedSets.gather([np.eye(2, dtype=bool)[[0, 1, 1]]], 2)
+    own = PredictedSets.gather([np.eye(2, dtype=bool)[[1]]], 2)
     ranker = ClassRanker(own, predicted, centres, queries, normalised=False)
     class_id, near = ranker.scores(slice(0, 1))
     assert class_id.tolist() == [[0, 1, 1]]

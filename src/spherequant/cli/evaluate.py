@@ -159,13 +159,26 @@ def _known(value: object) -> object:
     return "unknown" if value is None else value
 
 
+def _by_score(value: float | None, scores: "Mapping[str, float] | None") -> str:
+    """A baseline's mAP, with those of other scores of the same codes."""
+    if scores is None:
+        return figure(value)
+    return (
+        f"{figure(value)} (cosine {figure(scores['cosine'])}, "
+        f"Euclidean {figure(scores['euclidean'])})"
+    )
+
+
 def _say_figures(values: Mapping[str, Any]) -> None:
-    baselines = [(f"FAISS {name}", value) for name, value in values["baselines"].items()]
+    baselines = [
+        (f"FAISS {name}", _by_score(value, values["baselines_by_score"].get(name)))
+        for name, value in values["baselines"].items()
+    ]
     precision = [f"{figure(p)} at {n}" for n, p in values["precision_at"].items()]
     say_facts(
         [
             *((f"mAP {name}", figure(values[key])) for name, key in _RANKINGS),
-            *((f"mAP {name}", figure(value)) for name, value in baselines),
+            *((f"mAP {name}", text) for name, text in baselines),
             ("accuracy", figure(values["accuracy"])),
             ("precision", ", ".join(precision)),
             ("queries with ties", f"{100 * values['ties']:.1f} %"),

@@ -5,7 +5,8 @@ TPAMI 2011), the same after a learned rotation (OPQ; Ge et al., TPAMI 2014), res
 (RQ; Chen et al., Sensors 2010, with FAISS's beam search) and local search quantization (LSQ;
 Martinez et al., ECCV 2018), with FAISS's own settings. A product quantizer's codewords are zero
 outside their part of the vector, and a rotation is undone in the codewords, so each becomes a
-`Codebooks` and its codes are ranked exactly as ours are: asymmetrically, by inner product.
+`Codebooks` and its codes are ranked as ours are: asymmetrically, by inner product, with cosine and
+Euclidean distance, PQ's own, beside it.
 
 Binary codes, iterative quantization (ITQ) and RaBitQ, are in `binary_baselines`.
 """
@@ -37,7 +38,20 @@ CODEBOOK_BASELINES = ("pq", "opq", "rq", "lsq")
 BASELINES = (*CODEBOOK_BASELINES, "itq", "itq_asymmetric", "rabitq")
 DEFAULT_BASELINES = ("pq", "rq")  # OPQ and LSQ take longest to learn
 N_CODEWORDS = 256
+MOST_TRAINING = 1 << 18  # vectors that FAISS learns from; its residual quantizers hold all at once
 PURPOSE = "Comparing with baselines"  # what FAISS is needed for
+
+
+def rankings_of(name: str) -> dict[str, str]:
+    """The rankings that `rank_baselines` makes of a baseline's codes, by score.
+
+    Args:
+        name: one of `BASELINES`.
+    """
+    if name not in CODEBOOK_BASELINES:
+        return {"own": name}
+    others = {score: f"{name}_{score}" for score in ("cosine", "euclidean")}
+    return {"inner_product": name, **others}
 
 
 def check_baseline(name: str, bits: int, dim: int, training_count: int) -> None:
@@ -101,7 +115,7 @@ def learn_baseline(
 
     Args:
         name: one of `CODEBOOK_BASELINES`.
-        training_ND: float32 [T, D], at least 256 rows.
+        training_ND: float32 [T, D], at least 256 rows; of more than 2^18, so many are drawn.
         database_ND: float32 [N, D].
         bits: a multiple of 8: M codebooks of 256 codewords.
         seed: of the clustering. Equal seeds give equal codes on one machine with one thread count.
@@ -122,15 +136,15 @@ def learn_baseline(
         raise ConfigError(f"{name!r} has no codebooks; {', '.join(CODEBOOK_BASELINES)} have")
     n_codebooks = bits // 8
     in_parts = name in {"pq", "opq"}
-    padding = ((0, 0), (0, -dim % n_codebooks if in_parts else 0))
-    training_ND = np.pad(training_ND, padding)
+    padding = -dim % n_codebooks if in_parts else 0
+    training_ND = _padded(_drawn(training_ND, seed), padding)
     rotation = _learn_rotation(faiss, training_ND, n_codebooks, seed) if name == "opq" else None
     quantizer = _new_quantizer(faiss, name, training_ND.shape[1], n_codebooks, seed)
     quantizer.train(training_ND if rotation is None else rotation.apply(training_ND))
     codes_NM = np.empty((len(database_ND), n_codebooks), dtype=np.uint8)
     for start in range(0, len(database_ND), CHUNK_ITEMS):
         rows = slice(start, start + CHUNK_ITEMS)
-        chunk_ND = np.pad(database_ND[rows], padding)
+        chunk_ND = _padded(np.asarray(database_ND[rows]), padding)
         # 8-bit codes pack as the M bytes in order
         codes_NM[rows] = quantizer.compute_codes(
             chunk_ND if rotation is None else rotation.apply(chunk_ND)
@@ -177,7 +191,8 @@ def rank_baselines(  # noqa: PLR0913 - options after the data are by name only
         tick: called with the baseline's name, queries done and queries in all.
 
     Returns:
-        The measured ranking of each name.
+        The measured ranking of each name. Of those with codebooks it is by inner product, and
+        ``NAME_cosine`` and ``NAME_euclidean`` stand beside it (`rankings_of`).
 
     Raises:
         ConfigError: an unknown name, or a length that the baseline cannot have (`check_baseline`).
@@ -194,10 +209,25 @@ def rank_baselines(  # noqa: PLR0913 - options after the data are by name only
             if tick is not None:
                 tick(name, done, total)
 
-        measured[name] = rank_queries(
+        found = rank_queries(
             ranker, relevance, at=at, ranks=kept_ranks, threads=threads, tick=tick_named
-        )["codes"]
+        )
+        names_by_score = rankings_of(name)
+        for score, ranked in found.items():  # "codes" comes first
+            measured[names_by_score.get(score, name)] = ranked
     return measured
+
+
+def _drawn(training_ND: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
+    if len(training_ND) <= MOST_TRAINING:
+        return training_ND
+    rows = np.random.default_rng(seed).choice(len(training_ND), MOST_TRAINING, replace=False)
+    return training_ND[np.sort(rows)]
+
+
+def _padded(rows_ND: NDArray[np.float32], extra: int) -> NDArray[np.float32]:
+    """Rows with so many zeros behind; the same array where there is none to add."""
+    return np.pad(rows_ND, ((0, 0), (0, extra))) if extra else rows_ND
 
 
 def _learn_ranker(
@@ -211,7 +241,7 @@ def _learn_ranker(
     """Learn a baseline, encode the database, and rank it as the method does."""
     if name in CODEBOOK_BASELINES:
         codebooks, codes_NM = learn_baseline(name, training_ND, database_ND, bits, seed=seed)
-        return CodeRanker(codebooks, codes_NM, queries_QD, every_measure=False)
+        return CodeRanker(codebooks, codes_NM, queries_QD)
     faiss = require_faiss(PURPOSE)
     if name == "rabitq":
         return rabitq_ranker(faiss, training_ND, database_ND, queries_QD, bits, seed)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from spherequant.evaluation.baselines import CODEBOOK_BASELINES, rankings_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -44,7 +46,9 @@ class Figures:
         precision_at: expected share of relevant items among the first N results by codes.
         ties: share of queries whose ranking by codes has a tie.
         baselines: mAP of FAISS's quantizers on the same embeddings, by name; None where one could
-            not be learned.
+            not be learned. Of those with codebooks it is by inner product, as `map` is.
+        baselines_by_score: mAP of those with codebooks by ``inner_product``, ``cosine`` and
+            ``euclidean``, by name.
     """
 
     query_count: int
@@ -63,11 +67,12 @@ class Figures:
     precision_at: Mapping[int, float]
     ties: float
     baselines: Mapping[str, float | None]
+    baselines_by_score: Mapping[str, Mapping[str, float]]
 
     def to_dict(self) -> dict[str, Any]:
         """The figures under their JSON keys."""
         precisions = {str(n): value for n, value in self.precision_at.items()}
-        return {**asdict(self), "precision_at": precisions, "baselines": dict(self.baselines)}
+        return {**asdict(self), "precision_at": precisions}
 
 
 def mean_figures(
@@ -84,7 +89,7 @@ def mean_figures(
         rankings: what was measured, by name: ``codes``, ``cosine``, ``euclidean`` or
             ``inner_product`` (the one that ``codes`` is not), ``float``, ``hamming`` where codes
             are signs, ``class_id``, ``class_centre`` and ``expected_centre`` where there is a
-            classifier, and any baselines.
+            classifier, and those of any baselines (`rankings_of`).
         ranks: int64 [P], the ranks of their hits.
         chosen: bool [Q], at least one of them true.
         right: bool [Q], whether the best predicted label is right; None leaves accuracy out.
@@ -118,6 +123,15 @@ def mean_figures(
         precision_at=precision_at,
         ties=float(codes.tied[chosen].mean()),
         baselines={name: mean_ap(name) for name in baselines},
+        baselines_by_score={
+            name: {
+                score: float(rankings[ranking].ap[chosen].mean())
+                for score, ranking in rankings_of(name).items()
+                if ranking in rankings
+            }
+            for name in baselines
+            if name in rankings and name in CODEBOOK_BASELINES
+        },
     )
 
 

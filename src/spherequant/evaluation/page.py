@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
+from spherequant.evaluation.baselines import CODEBOOK_BASELINES, rankings_of
 from spherequant.evaluation.bootstrap import paired_bootstrap
 from spherequant.evaluation.metrics import TIE_RULE, mean_precision_recall
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import jinja2
     from numpy.typing import NDArray
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from spherequant.evaluation.report import Report
 
 # What each ranking is, for a reader who has not met it.
-_MEANINGS: Mapping[str, tuple[str, str]] = {
+_MEANINGS: dict[str, tuple[str, str]] = {
     "codes": (
         "Codes",
         "The search engine itself: a float query against stored codes, by the score of the index.",
@@ -87,6 +88,13 @@ _MEANINGS: Mapping[str, tuple[str, str]] = {
         "FAISS RaBitQ",
         "The same bits: 64 for two floats an item, the others signs of rotated directions.",
     ),
+}
+_BY_SCORE = {"cosine": "by cosine", "euclidean": "by Euclidean distance"}
+_MEANINGS |= {
+    ranking: (f"{_MEANINGS[name][0]}, {_BY_SCORE[score]}", "Its codes, by another score.")
+    for name in CODEBOOK_BASELINES
+    for score, ranking in rankings_of(name).items()
+    if score in _BY_SCORE
 }
 _PLOTTED = ("codes", "float", "class_centre", "rq")
 MANY_CLASSES = 30  # a longer table starts closed

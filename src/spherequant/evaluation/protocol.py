@@ -94,6 +94,7 @@ def evaluate(  # noqa: PLR0913 - options after the first four are by name only
         The report; `Report.to_dict` has the JSON keys.
 
     Raises:
+        InputError: ``model`` is no model.
         LabelError: no labels, one label only, or no query left.
         ConfigError: an unknown protocol or baseline, less than no examples, or ``out`` cannot be
             made.

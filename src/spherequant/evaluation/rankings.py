@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from scipy import sparse
 
 from spherequant.errors import LabelError
 from spherequant.evaluation.metrics import expected_hits, find_ties, tie_averaged_precision
@@ -220,18 +221,18 @@ class PredictedSets:
     """Predicted labels of many items, each distinct set of labels kept once.
 
     Attributes:
-        sets: bool [G, C], the distinct sets.
+        sets: float32 [G, C], sparse: ones where a label is in one of the G distinct sets.
         of_item: int64 [N], the set of each item.
     """
 
-    sets: NDArray[np.bool_]
+    sets: sparse.csr_array
     of_item: NDArray[np.int64]
 
     @classmethod
     def gather(cls, blocks: Iterable[NDArray[np.bool_]], class_count: int) -> PredictedSets:
         """Collect predictions that come in blocks bool [B, C], of all items in order."""
         number_of: dict[bytes, int] = {}
-        sets: list[NDArray[np.bool_]] = []
+        sets: list[NDArray[np.int64]] = []  # the labels of each
         of_item = [np.zeros(0, dtype=np.int64)]
         for block_BC in blocks:
             _, firsts, inverse = np.unique(
@@ -239,11 +240,15 @@ class PredictedSets:
             )
             numbers = np.empty(len(firsts), dtype=np.int64)
             for local, row in enumerate(block_BC[firsts]):
-                numbers[local] = number_of.setdefault(row.tobytes(), len(number_of))
+                labels = np.flatnonzero(row)
+                numbers[local] = number_of.setdefault(labels.tobytes(), len(number_of))
                 if numbers[local] == len(sets):
-                    sets.append(row)
+                    sets.append(labels)
             of_item.append(numbers[inverse.reshape(-1)])
-        sets_GC = np.array(sets, dtype=bool).reshape(len(sets), class_count)
+        columns = np.concatenate([np.zeros(0, dtype=np.int64), *sets])
+        ends = np.cumsum([0, *map(len, sets)])
+        ones = np.ones(len(columns), dtype=np.float32)
+        sets_GC = sparse.csr_array((ones, columns, ends), shape=(len(sets), class_count))
         return cls(sets_GC, np.concatenate(of_item))
 
 
@@ -275,16 +280,17 @@ class ClassRanker:
         normalised: bool = True,
     ) -> None:
         # Items with the same predicted labels score alike: G distinct sets are scored, then spread.
-        self._sets_GC = predicted_database.sets.astype(np.float32)
+        self._sets_GC = predicted_database.sets
         self._set_of_item_N = predicted_database.of_item
-        centres_GD = self._sets_GC.astype(np.float64) @ class_centres_CD.astype(np.float64)
+        centres_GD = self._sets_GC @ class_centres_CD.astype(np.float64)
         # Centres that cancel have no mean direction: the first label's then stands alone.
-        cancelled_G = ~centres_GD.any(axis=1)
-        centres_GD[cancelled_G] = class_centres_CD[predicted_database.sets[cancelled_G].argmax(1)]
+        cancelled_G = np.flatnonzero(~centres_GD.any(axis=1))
+        firsts_G = self._sets_GC.indices[self._sets_GC.indptr[cancelled_G]]
+        centres_GD[cancelled_G] = class_centres_CD[firsts_G]
         if normalised:
             self._centres_GD = normalise_rows(centres_GD)
         else:
-            centres_GD /= self._sets_GC.sum(axis=1, keepdims=True)
+            centres_GD /= self._sets_GC.sum(axis=1)[:, None]
             self._centres_GD = np.ascontiguousarray(centres_GD, dtype=np.float32)
         self._normalised = normalised
         self._predicted_queries = predicted_queries
@@ -293,7 +299,7 @@ class ClassRanker:
     def scores(self, queries: slice) -> Iterator[NDArray[np.float32]]:
         """Yield float32 [B, N], class-id then class centre."""
         sets_BC = self._predicted_queries.sets[self._predicted_queries.of_item[queries]]
-        yield (sets_BC.astype(np.float32) @ self._sets_GC.T)[:, self._set_of_item_N]
+        yield (sets_BC @ self._sets_GC.T).toarray()[:, self._set_of_item_N]
         near_BG = inner_products(self._queries_QD[queries], self._centres_GD, threads=1)
         if not self._normalised:
             near_BG = 2 * near_BG - np.square(self._centres_GD).sum(axis=1)
