@@ -58,7 +58,7 @@ def test_items_may_miss_columns():
 
 @pytest.mark.parametrize("name", [*OURS, "ID", "Labels"])
 def test_our_names_are_refused_with_the_cure(name):
-    with pytest.raises(ConfigError, match="Rename it in labels"):
+    with pytest.raises(ConfigError, match="Give it another name"):
         check_metadata_columns({name: "string"})
 
 

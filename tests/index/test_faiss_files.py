@@ -87,6 +87,33 @@ def test_what_is_no_export_of_ours_is_refused(tmp_path):
         read_faiss(tmp_path / "mapped")
 
 
+def made_by_faiss(name):
+    """An index of FAISS's own with ten vectors, near to what is exported."""
+    quantizers = faiss.AdditiveQuantizer
+    index = {
+        "norms": lambda: faiss.IndexResidualQuantizer(
+            8, 4, 8, faiss.METRIC_INNER_PRODUCT, quantizers.ST_norm_float
+        ),
+        "distance": lambda: faiss.IndexResidualQuantizer(
+            8, 4, 8, faiss.METRIC_L2, quantizers.ST_LUT_nonorm
+        ),
+        "rotated": lambda: faiss.index_factory(8, "PCA8,PQ1x8", faiss.METRIC_INNER_PRODUCT),
+        "flat": lambda: faiss.index_factory(8, "PCA4,Flat", faiss.METRIC_INNER_PRODUCT),
+    }[name]()
+    vectors = np.random.default_rng(0).normal(size=(400, 8)).astype(np.float32)
+    index.train(vectors)
+    mapped = faiss.IndexIDMap(index)
+    mapped.add_with_ids(vectors[:10], np.arange(10))
+    return mapped
+
+
+@pytest.mark.parametrize("name", ["norms", "distance", "rotated", "flat"])
+def test_what_faiss_makes_itself_is_refused(name, tmp_path):
+    faiss.write_index(made_by_faiss(name), str(tmp_path / "x.faiss"))
+    with pytest.raises(FormatError, match="not one that spherequant exported"):
+        read_faiss(tmp_path / "x.faiss")
+
+
 def test_a_file_that_cannot_be_written(tmp_path):
     codebooks, ids, codes = case(1, 256, 4, 3)
     with pytest.raises(SpherequantError, match="cannot write"):

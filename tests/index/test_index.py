@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 
 from spherequant.errors import (
-    ConfigError,
     DuplicateKeyError,
     FormatError,
     InputError,
@@ -24,6 +23,7 @@ from spherequant.errors import (
 )
 from spherequant.index import Index
 from spherequant.index.catalogue import Change, Removal
+from spherequant.quantizer import Codebooks
 
 
 def test_an_empty_index_answers(index, unit_rows):
@@ -184,7 +184,7 @@ def test_bad_arguments_of_add_are_refused(tmp_path, index, codebooks, unit_rows,
         ({"keys": ["a"], "vectors": [["x"] * 16]}, "numbers"),
         ({"keys": ["a"], "codes": [[0, 0]]}, r"shape \[n, 3\]"),
         ({"keys": ["a"], "codes": [[0, 0, 16]]}, r"0\.\.15"),
-        ({"keys": ["a"], "codes": [[0, 0, -1]]}, r"0\.\.15"),
+        ({"keys": ["a"], "codes": [[0, 0, -1]]}, r"0\.\.15; got -1"),
         ({"keys": ["a"], "codes": [[0.0, 0.0, 0.0]]}, "whole numbers"),
         ({"keys": ["a"], "codes": [[0, 0, 0], [0, 0, 0]]}, "2 given for 1 keys"),
         ({"keys": [""], "codes": [[0, 0, 0]]}, "at least one character"),
@@ -280,6 +280,26 @@ def test_a_search_by_key_leaves_the_item_out(index, unit_rows, codebooks):
     assert np.allclose(with_self.scores[0], index.search(vectors=query, k=20).scores[0], atol=1e-6)
 
 
+def test_a_code_of_length_zero_is_no_query(tmp_path):
+    books = np.random.default_rng(0).normal(size=(1, 4, 8)).astype(np.float32)
+    books[0, 2] = 0
+    with Index.create(tmp_path / "i", Codebooks(books)) as index:
+        index.add(["ok", "nowhere"], codes=[[1], [2]])
+        assert index.search(keys=["ok"], k=1).keys == [["nowhere"]]
+        with pytest.raises(
+            InputError, match="code of 'nowhere' stands for a vector of length zero"
+        ):
+            index.search(keys=["ok", "nowhere"], k=1)
+
+
+def test_items_by_id_are_those_of_the_snapshot(index, unit_rows):
+    index.add(["a"], vectors=unit_rows(1))
+    assert [item.key for item in index.searcher.items_by_id([0])] == ["a"]
+    for number in (-1, 7):
+        with pytest.raises(InputError, match=str(number)):
+            index.searcher.items_by_id([number])
+
+
 def test_kept_vectors_rerank_and_answer_by_key(tmp_path, codebooks, unit_rows):
     rows = unit_rows(100)
     with Index.create(tmp_path / "i", codebooks, keep_vectors=True) as index:
@@ -347,19 +367,24 @@ def test_images_are_added_and_found(photo_index, picture, embedder):
     "image",
     [
         np.zeros((4, 4, 3)),
-        np.zeros((4, 4), np.uint8),
-        np.zeros((4, 4, 1), np.uint8),
         np.zeros((4, 4, 2), np.uint8),
-        np.zeros((4, 4, 4), np.uint8),
         np.zeros((0, 4, 3), np.uint8),
         "a.jpg",
     ],
     ids=lambda image: f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else image,
 )
 def test_what_is_no_picture_is_refused(photo_index, image):
-    with pytest.raises(InputError, match="uint8 array"):
+    with pytest.raises(InputError, match=r"uint8|without pixels"):
         photo_index.add(["a"], images=[image])
     assert len(photo_index) == 0
+
+
+def test_pictures_are_arrays_of_every_shape_that_a_source_takes(photo_index):
+    grey = np.full((4, 4), 9, np.uint8)
+    pictures = [grey, grey[..., None], np.dstack([grey] * 3), np.dstack([grey] * 3 + [grey | 255])]
+    ids = photo_index.add(list("abcd"), images=pictures)
+    shown = photo_index.thumbnails(ids)
+    assert len({shown[i] for i in ids.tolist()}) == 1
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "P", "LA", "I;16", "F", "I", "1", "CMYK"])
@@ -541,8 +566,9 @@ class TestColumnsOfTheFirstItems:
             ([{"year": 1}, {"year": "old"}], InputError, "'year' of 'a' is 1.*type string"),
             ([{"year": True}, None], InputError, "'year' of 'a' is True"),
             ([{"year": [1]}, None], InputError, "'year' of 'a'"),
-            ([{"key": "x"}, None], ConfigError, "clashes with a column of the index"),
-            ([{"a.b": 1}, None], ConfigError, "cannot name a metadata column"),
+            ([{"key": "x"}, None], InputError, "clashes with a column of the index"),
+            ([{"a.b": 1}, None], InputError, "cannot name a metadata column"),
+            ([{"n": 2**53 + 1}, {"n": 0.5}], InputError, "'n' of 'a'.*type float64"),
         ],
     )
     def test_what_cannot_be_stored_decides_nothing(
@@ -781,7 +807,9 @@ def test_an_index_without_the_columns_of_today_says_what_to_do(index):
 def test_thumbnails_can_be_left_out(tmp_path, embedder, picture):
     with Index.create(tmp_path / "i", embedder, thumbnails=False) as index:
         index.add(["a"], images=[picture(1)])
-        assert index.thumbnails([0]) == {0: None}
+        assert index.thumbnails([0, -1]) == {0: None}
+        with pytest.raises(InputError, match="99"):
+            index.thumbnails([99])
         assert index.search(images=[picture(1)]).thumbnails == [[None]]
 
 

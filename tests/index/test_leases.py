@@ -29,6 +29,25 @@ def test_a_lease_holds_until_released(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_forked_process_gives_nothing_up(tmp_path):
+    code = (
+        "import os, sys, pathlib\n"
+        "from spherequant.index.leases import leased_versions, take_lease\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "lease = take_lease(folder, 3)\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    lease.release()\n"
+        "    os._exit(0)\n"
+        "assert os.waitpid(child, 0)[1] == 0\n"
+        "assert leased_versions(folder) == {3}\n"
+        "lease.release()\n"
+        "assert leased_versions(folder) == set()\n"
+    )
+    # Lance warns of forks, which is what is tried here.
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(tmp_path)], check=True)
+
+
 def test_other_files_are_left_alone(tmp_path):
     (tmp_path / "x-y.lease").write_text("")
     (tmp_path / "notes.txt").write_text("")

@@ -7,6 +7,7 @@ import unicodedata
 import zipfile
 from hashlib import sha256
 
+import lance
 import pytest
 
 from spherequant.errors import InputError, OriginalError, UnknownKeyError
@@ -52,6 +53,38 @@ def test_kept_bytes_survive_changes_and_upkeep(photo_index, picture, monkeypatch
     photo_index.add(["2"], images=[picture(9)])
     with pytest.raises(OriginalError):
         photo_index.original("2")
+
+
+def test_large_files_are_written_anew_a_few_at_a_time(photo_index, picture, monkeypatch):
+    """With each item that is changed goes its file, and files are megabytes."""
+    from spherequant.index import catalogue
+
+    monkeypatch.setattr(catalogue, "_CHANGED_BYTES", 250_000)
+    read = []
+    kept = catalogue.kept_originals
+    monkeypatch.setattr(
+        catalogue, "kept_originals", lambda data, at: read.append(len(at)) or kept(data, at)
+    )
+    keys = [f"{i}" for i in range(5)]
+    files = [bytes([i]) * 100_000 for i in range(5)]
+    photo_index.add(keys, images=[picture(i) for i in range(5)], originals=files)
+    photo_index.update(keys, labels=["x"] * 5)
+    assert read == [2, 2, 1]
+    assert [photo_index.original(key) for key in keys] == files
+    assert [item.labels for item in photo_index.get(keys)] == [("x",)] * 5
+
+
+def test_upkeep_holds_few_rows_of_large_files(photo_index, picture, monkeypatch):
+    from spherequant.index import upkeep
+
+    photo_index.add([f"{i}" for i in range(4)], images=[picture(i) for i in range(4)])
+    dataset = lance.dataset(str(photo_index.folder / "items.lance"))
+    assert upkeep._batch_rows(dataset) == 256
+    big = [bytes([i]) * 400_000 for i in range(4)]
+    photo_index.add([f"big {i}" for i in range(4)], images=[picture(1)] * 4, originals=big)
+    monkeypatch.setattr(upkeep, "_BATCH_BYTES", 1_000_000)
+    dataset = lance.dataset(str(photo_index.folder / "items.lance"))
+    assert upkeep._batch_rows(dataset) < 10
 
 
 @pytest.mark.parametrize("bad", ["text", b"", 5])

@@ -54,7 +54,8 @@ if TYPE_CHECKING:
 
 NEXT_ID = "spherequant.next_id"
 ATTEMPTS = 30
-_CHANGED_ROWS = 64
+# Rows that are written anew together, and the most bytes of their files beside a single larger one.
+_CHANGED_ROWS, _CHANGED_BYTES = 64, 32 << 20
 
 Ids = NDArray[np.int64]
 Outcomes = list["Ids | int | BaseException"]
@@ -212,7 +213,7 @@ class Catalogue:
         for number, write in enumerate(writes):
             foreign = [key for key in keys[number] if owners.get(key, write.owner) != write.owner]
             if foreign:
-                refused[number] = _clash(foreign, owners[foreign[0]], write.owner)
+                refused[number] = clash(foreign, owners[foreign[0]], write.owner)
             elif unfit := _unfit(write.columns, columns, planned_on):
                 refused[number] = unfit
             else:
@@ -353,16 +354,27 @@ def _rewritten(
     now = datetime.now(UTC)
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for start in range(0, len(rows), _CHANGED_ROWS):
-            some = rows[start : start + _CHANGED_ROWS]
-            originals = kept_originals(dataset, addresses[start : start + _CHANGED_ROWS])
+        for part in _bounded([row["size"] or 0 for row in rows]):
+            originals = kept_originals(dataset, addresses[part])
             complete = [
                 row | {"changed": now, "original": original}
-                for row, original in zip(some, originals, strict=True)
+                for row, original in zip(rows[part], originals, strict=True)
             ]
             yield pa.RecordBatch.from_pylist(complete, schema=dataset.schema)
 
     return pa.RecordBatchReader.from_batches(dataset.schema, batches())
+
+
+def _bounded(sizes: Sequence[int]) -> Iterator[slice]:
+    """Rows to hold at once, of files of these sizes in bytes."""
+    start, held = 0, 0
+    for end, size in enumerate(sizes):
+        if end > start and (end - start == _CHANGED_ROWS or held + size > _CHANGED_BYTES):
+            yield slice(start, end)
+            start, held = end, 0
+        held += size
+    if start < len(sizes):
+        yield slice(start, len(sizes))
 
 
 def _refusal(write: Change, rows: Mapping[str, Any]) -> SpherequantError | None:
@@ -380,7 +392,7 @@ def _refusal(write: Change, rows: Mapping[str, Any]) -> SpherequantError | None:
                 "Change them there, and bring the index up to date again."
             )
         if owner != write.owner:
-            return _clash([key], owner, write.owner)
+            return clash([key], owner, write.owner)
     return None
 
 
@@ -419,7 +431,8 @@ def _attempts() -> Iterator[int]:
         yield attempt
 
 
-def _clash(keys: list[str], theirs: Owner, ours: Owner) -> DuplicateKeyError:
+def clash(keys: list[str], theirs: Owner, ours: Owner) -> DuplicateKeyError:
+    """The refusal of keys that another owner has; nothing of the write was stored."""
     more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
     cure = (
         "Use another key, or remove the item first"
@@ -428,5 +441,5 @@ def _clash(keys: list[str], theirs: Owner, ours: Owner) -> DuplicateKeyError:
     )
     return DuplicateKeyError(
         f"the key {keys[0]!r}{more} is already taken by {theirs}; it cannot also come from {ours}. "
-        f"{cure}."
+        f"Nothing was changed. {cure}."
     )

@@ -129,15 +129,15 @@ def check_metadata_columns(columns: Mapping[str, str]) -> dict[str, str]:
         if name.startswith("_") or any(c in ".`\\" or not c.isprintable() for c in name):
             raise ConfigError(
                 f"{name!r} cannot name a metadata column: no leading '_', no '.', '`', backslash "
-                "or control character. Rename the column in labels.csv."
+                "or control character. Give it another name."
             )
         # Filters do not tell upper from lower case.
         other = taken.get(name.casefold())
         if other is not None:
             owner = "a column of the index itself" if other in OURS else f"the column {other!r}"
             raise ConfigError(
-                f"metadata column {name!r} clashes with {owner}. Rename it in labels.csv, for "
-                f"example to {name + '_value'!r}."
+                f"metadata column {name!r} clashes with {owner}. Give it another name, for "
+                f"example {name + '_value'!r}."
             )
         taken[name.casefold()] = name
     return dict(columns)
@@ -180,15 +180,18 @@ def columns_of_values(
         keys: of the items, for messages.
 
     Raises:
-        ConfigError: a name cannot be a column.
-        InputError: a value fits no column, or not the one that the others of its name need.
+        InputError: a name cannot be a column, or a value fits no column, or not the one that the
+            others of its name need.
     """
     found: dict[str, str] = {}
     given = [(key, as_mapping(values, key)) for key, values in zip(keys, metadata, strict=True)]
     for _, values in given:
         for name, value in values.items():
             found[name] = _kind_of(value, found.get(name, ""))
-    kinds = check_metadata_columns({name: kind or "string" for name, kind in found.items()})
+    try:
+        kinds = check_metadata_columns({name: kind or "string" for name, kind in found.items()})
+    except ConfigError as error:
+        raise InputError(str(error)) from None
     for key, values in given:
         for name, value in values.items():
             check_value(name, value, kinds[name], key)
@@ -280,7 +283,9 @@ def check_value(name: str, value: object, kind: str, key: str) -> Value:
     elif isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
         if kind == "float64":
             with suppress(OverflowError):  # a whole number beyond every float
-                return float(value)
+                # As in labels.csv, no long id is rounded.
+                if isinstance(value, (float, np.floating)) or int(float(value)) == value:
+                    return float(value)
         elif value == value // 1 and int(value) in _INT64:  # whole; NaN and infinity are not
             return int(value)
     raise InputError(

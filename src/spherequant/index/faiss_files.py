@@ -95,24 +95,49 @@ def read_faiss(
         whole = faiss.read_index(str(path))
     except RuntimeError as error:
         raise FormatError(f"{path} cannot be read as a FAISS index") from error
-    if not isinstance(whole, faiss.IndexIDMap):
-        raise FormatError(f"{path} is a FAISS index, but not one that spherequant exported")
-    ids = faiss.vector_to_array(whole.id_map)
-    index = faiss.downcast_index(whole.index)
-    if isinstance(index, faiss.IndexResidualQuantizer):
-        m, d = index.rq.M, index.d
-        flat = faiss.vector_to_array(index.rq.codebooks)
-    elif isinstance(index, faiss.IndexPreTransform):
-        d = index.d
-        index = faiss.downcast_index(index.index)
-        m = index.pq.M
-        flat = faiss.vector_to_array(index.pq.centroids)
-    else:
-        raise FormatError(f"{path} is a FAISS index, but not one that spherequant exported")
-    if len(flat) != m * _FAISS_CODEWORDS * d:
-        raise FormatError(f"{path} is a FAISS index, but not one that spherequant exported")
-    codes = faiss.vector_to_array(index.codes).reshape(-1, m)
-    return Codebooks(flat.reshape(m, _FAISS_CODEWORDS, d)), ids, codes
+    if isinstance(whole, faiss.IndexIDMap):
+        ids = faiss.vector_to_array(whole.id_map)
+        index = faiss.downcast_index(whole.index)
+        found = _residual_books(faiss, index) or _product_books(faiss, index)
+        if found is not None:
+            books_MKD, holder = found
+            codes = faiss.vector_to_array(holder.codes)
+            if len(codes) == len(ids) * len(books_MKD):
+                return Codebooks(books_MKD), ids, codes.reshape(len(ids), len(books_MKD))
+    raise FormatError(f"{path} is a FAISS index, but not one that spherequant exported")
+
+
+def _residual_books(faiss: Any, index: Any) -> tuple[NDArray[np.float32], Any] | None:
+    """Codebooks, and what holds the codes, of what `_residual` makes; None of anything else."""
+    if not isinstance(index, faiss.IndexResidualQuantizer):
+        return None
+    quantizer, d = index.rq, index.d
+    flat = faiss.vector_to_array(quantizer.codebooks)
+    as_written = (
+        quantizer.search_type == faiss.AdditiveQuantizer.ST_LUT_nonorm
+        and index.metric_type == faiss.METRIC_INNER_PRODUCT
+        and len(flat) == quantizer.M * _FAISS_CODEWORDS * d
+    )
+    return (flat.reshape(quantizer.M, _FAISS_CODEWORDS, d), index) if as_written else None
+
+
+def _product_books(faiss: Any, index: Any) -> tuple[NDArray[np.float32], Any] | None:
+    """The same of what `_tiled` makes."""
+    if not isinstance(index, faiss.IndexPreTransform) or index.chain.size() != 1:
+        return None
+    product, d = faiss.downcast_index(index.index), index.d
+    if not isinstance(product, faiss.IndexPQ):
+        return None
+    m, flat = product.pq.M, faiss.vector_to_array(product.pq.centroids)
+    tile = faiss.downcast_VectorTransform(index.chain.at(0))
+    as_written = (
+        product.metric_type == faiss.METRIC_INNER_PRODUCT
+        and len(flat) == m * _FAISS_CODEWORDS * d
+        and isinstance(tile, faiss.LinearTransform)
+        and not tile.have_bias
+        and np.array_equal(faiss.vector_to_array(tile.A), _tile(m, d).ravel())
+    )
+    return (flat.reshape(m, _FAISS_CODEWORDS, d), product) if as_written else None
 
 
 def _padded(codebooks: Codebooks) -> NDArray[np.float32]:
@@ -141,6 +166,11 @@ def _product(faiss: Any, books_MKD: NDArray[np.float32]) -> Any:
 
 def _tiled(faiss: Any, product: Any, m: int, d: int) -> Any:
     tile = faiss.LinearTransform(d, m * d, False)
-    faiss.copy_array_to_vector(np.tile(np.eye(d, dtype=np.float32), (m, 1)).ravel(), tile.A)
+    faiss.copy_array_to_vector(_tile(m, d).ravel(), tile.A)
     tile.is_trained = True
     return faiss.IndexPreTransform(tile, product)
+
+
+def _tile(m: int, d: int) -> NDArray[np.float32]:
+    """M copies of a vector, one below the other: float32 [M D, D]."""
+    return np.tile(np.eye(d, dtype=np.float32), (m, 1))

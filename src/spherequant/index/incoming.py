@@ -185,7 +185,8 @@ def _check_codes(codes: NDArray[Any], header: Header) -> NDArray[np.uint8]:
     if codes.dtype.kind not in "iu":
         raise InputError(f"codes are whole numbers (uint8); got {codes.dtype}.")
     if codes.size and (codes.min() < 0 or codes.max() >= n_codewords):
-        raise InputError(f"a code byte lies in 0..{n_codewords - 1}; got {codes.max()}.")
+        wrong = codes.min() if codes.min() < 0 else codes.max()
+        raise InputError(f"a code byte lies in 0..{n_codewords - 1}; got {wrong}.")
     return codes.astype(np.uint8)
 
 

@@ -278,7 +278,7 @@ class Index:
 
         Args:
             keys: n keys, without repeats; stored in Unicode NFC.
-            images: n images (PIL of any mode, or uint8 arrays [H, W, 3]), or
+            images: n images (PIL of any mode, or uint8 arrays as `Model.embed` takes), or
             codes: uint8 [n, M], or
             vectors: float [n, D]; rows are normalised. With ``images``, what the model gave for
                 them, which are then not embedded again.

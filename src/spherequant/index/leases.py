@@ -22,6 +22,7 @@ class Lease:
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
         self._descriptor = descriptor
+        self._process = os.getpid()
 
     def lock(self) -> bool:
         """Lock the file; whether it is still there then.
@@ -33,9 +34,10 @@ class Lease:
         return os.fstat(self._descriptor).st_nlink > 0
 
     def release(self) -> None:
-        """Give the version up. Safe to call twice."""
+        """Give the version up. Safe to call twice; a forked process only drops its copy."""
         if self._descriptor >= 0:
-            self._path.unlink(missing_ok=True)
+            if self._process == os.getpid():
+                self._path.unlink(missing_ok=True)
             self.close()
 
     def close(self) -> None:

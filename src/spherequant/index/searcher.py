@@ -301,6 +301,8 @@ class Searcher:
         Raises:
             InputError: an id is not in this snapshot.
         """
+        if any(int(i) < 0 for i in ids):
+            raise InputError(f"no item has the id {min(map(int, ids))}.")
         rows = self.rows(ids, self._item_columns)
         return [self._stored_item(rows[int(i)]) for i in ids]
 
@@ -411,12 +413,22 @@ class Searcher:
         else:
             codes = np.array([stored[key]["code"] for key in keys], np.uint8)
             vectors = self._codebooks.decode(codes.reshape(-1, self.header.n_codebooks))
+        zero = np.flatnonzero(~vectors.any(axis=1))
+        if len(zero):
+            raise InputError(
+                f"the code of {keys[zero[0]]!r} stands for a vector of length zero, which has no "
+                "direction to search in: leave the key out."
+            )
         return normalise_rows(vectors), ids
 
     def thumbnails(self, ids: Int64 | Sequence[int]) -> dict[int, bytes | None]:
-        """JPEG thumbnails by id, None for an item without one."""
+        """JPEG thumbnails by id, None for an item without one.
+
+        Raises:
+            InputError: an id is not in this snapshot.
+        """
         if not self.header.thumbnails:
-            return {int(i): None for i in np.unique(np.asarray(ids, np.int64)) if i >= 0}
+            return dict.fromkeys(self.rows(ids, ["id"]))
         return {i: row["thumbnail"] for i, row in self.rows(ids, ["thumbnail"]).items()}
 
     def rows(self, ids: Int64 | Sequence[int], names: Sequence[str]) -> dict[int, dict[str, Any]]:
@@ -433,9 +445,8 @@ class Searcher:
 
     def scan(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Stored columns of every item, in no particular order, in bounded memory."""
-        with reported("cannot read items of the index"):
-            for batch in self._dataset.to_batches(columns=list(names), batch_size=_SCAN_ROWS):
-                yield from batch.to_pylist()
+        for batch in self._scan(names, None):
+            yield from batch.to_pylist()
 
     @property
     def thumbnail_bytes(self) -> int:
@@ -485,7 +496,7 @@ class Searcher:
         """Columns of all items for which a filter is true, a batch at a time."""
         if where is None:
             with reported("cannot read items of the index"):
-                yield from self._dataset.to_batches(columns=list(names))
+                yield from self._dataset.to_batches(columns=list(names), batch_size=_SCAN_ROWS)
         else:
             yield from filtered(self._dataset, where, names, list(self.columns))
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from spherequant.errors import DuplicateKeyError, InputError, RemovalRefusedError
+from spherequant.errors import InputError, RemovalRefusedError
 from spherequant.images import (
     Item,
     Limits,
@@ -34,7 +34,7 @@ from spherequant.images import (
     thumbnail,
 )
 from spherequant.images.listing import nfc
-from spherequant.index.catalogue import Change, Owner, Removal, Upsert
+from spherequant.index.catalogue import Change, Owner, Removal, Upsert, clash
 from spherequant.index.columns import Rows, Value, parse_text
 from spherequant.index.keys import chunks
 
@@ -197,7 +197,7 @@ class Sync:
             owner = Owner(row["source"], row["root"])
             if owner != self.owner:
                 if item is not None:
-                    raise _clash(row["key"], owner, self.owner)
+                    raise clash([row["key"]], owner, self.owner)
                 continue
             plan.stored += 1
             if item is not None:
@@ -486,11 +486,3 @@ def check_source_name(name: str | None) -> None:
         return
     if not isinstance(name, str) or not name.strip() or "/" in name or not name.isprintable():
         raise InputError(f"--source-name is a plain name without '/'; got {name!r}.")
-
-
-def _clash(key: str, theirs: Owner, ours: Owner) -> DuplicateKeyError:
-    return DuplicateKeyError(
-        f"the key {key!r} is already taken by {theirs}; it cannot also come from {ours}. Nothing "
-        "was changed. Give this source a name of its own, which prefixes its keys "
-        "(--source-name NAME)."
-    )

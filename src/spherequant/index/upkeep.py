@@ -38,8 +38,8 @@ SIZE_CLASSES = (1_024, 16_384, 262_144, 1_048_576)
 CROWD = 16
 # Share of deleted rows from which on a fragment is written anew.
 _HOLES = 0.25
-# Rows in memory at once; with them their originals, megabytes each.
-_BATCH_ROWS = 256
+# Rows in memory at once, and about how many bytes they may have: originals are megabytes each.
+_BATCH_ROWS, _BATCH_BYTES = 256, 64 << 20
 # Between choosing the latest version and taking its lease a reader is unprotected; versions
 # superseded less than this ago are left alone.
 GRACE_SECONDS = 30.0
@@ -156,10 +156,23 @@ def compact(dataset: Any) -> None:
 def _merge(dataset: Any, spared: int | None, **options: Any) -> None:
     """Let Lance merge fragments as it plans to, all but one."""
     dataset.optimize.compact_files(
-        batch_size=_BATCH_ROWS,
+        batch_size=_batch_rows(dataset),
         excluded_fragment_ids=[] if spared is None else [spared],
         **options,
     )
+
+
+def _batch_rows(dataset: Any) -> int:
+    """How many rows to hold at once, by the file whose rows are the largest."""
+    largest = max(
+        (
+            sum(file.file_size_bytes or 0 for file in fragment.files) // fragment.physical_rows
+            for fragment in (each.metadata for each in dataset.get_fragments())
+            if fragment.physical_rows
+        ),
+        default=0,
+    )
+    return max(1, min(_BATCH_ROWS, _BATCH_BYTES // (largest + 1)))
 
 
 def _superseded(dataset: Any, before: float) -> set[int]:
