@@ -112,6 +112,20 @@ def test_an_interrupted_verb_says_how_to_go_on(spherequant, monkeypatch, trained
     assert spherequant("info", trained.path, code=130).stderr == "Stopped.\n"
 
 
+def test_ctrl_c_while_a_model_is_validated_says_that_it_is_complete(
+    spherequant, spherequant_json, monkeypatch, photos, tmp_path
+):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("spherequant.evaluation.validation.validate", interrupted)
+    arguments = ("train", photos, "--out", tmp_path / "m", "--dim", "8", "--image-size", "16")
+    told = spherequant(*arguments, "--bits", "8", "--epochs", "1", code=130).stderr
+    assert f"the model in {tmp_path / 'm'} is complete" in told
+    assert "same command" not in told
+    assert spherequant_json("info", tmp_path / "m")["bits"] == 8
+
+
 def test_ctrl_c_in_a_training_keeps_what_was_done(process, photos, tmp_path):
     arguments = ("train", photos, "--out", tmp_path / "m", "--dim", "8", "--image-size", "16")
     run = process(*arguments, "--epochs", "2000", "--batch-size", "12")

@@ -238,9 +238,13 @@ def _train(
             log_dir=log_dir,
             report=bars.training,
         )
-        validation = validate(
-            model, opened, limits, lambda done, total: bars.show("validating", done, total)
-        )
+        try:
+            validation = validate(
+                model, opened, limits, lambda done, total: bars.show("validating", done, total)
+            )
+        except KeyboardInterrupt:
+            note(f"Stopped while it was validated: the model in {out} is complete.")
+            raise typer.Exit(130) from None
     model.summary["validation_map"] = None if validation is None else validation.map
     model.save_summary(out)
     return model, validation
