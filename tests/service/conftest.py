@@ -74,15 +74,15 @@ class Served:
             host, self.port = sock.getsockname()[:2]
             self.url = f"http://{host}:{self.port}"
             self.server = make_server(self.app, self.settings, ready.set)
-            thread = threading.Thread(target=self.server.run, kwargs={"sockets": [sock]})
-            thread.start()
+            self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [sock]})
+            self.thread.start()
             try:
                 assert ready.wait(WAIT)
                 yield self
             finally:
                 self.stop()
-                thread.join(WAIT)
-                assert not thread.is_alive()
+                self.thread.join(WAIT)
+                assert not self.thread.is_alive()
 
     def stop(self):
         self.server.should_exit = True

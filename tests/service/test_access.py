@@ -50,6 +50,14 @@ def test_without_keys_everything_is_open():
     assert status(Access(Settings()), None, write=True) == 200
 
 
+def test_with_a_write_key_alone_reading_needs_it_too():
+    access = Access(Settings(write_keys=(WRITE,)))
+    access.check(f"Bearer {WRITE}", write=False)
+    with pytest.raises(Problem) as caught:
+        access.check(None, write=False)
+    assert caught.value.status == 401
+
+
 def test_without_a_write_key_nobody_writes():
     assert status(Access(Settings(read_keys=(READ,))), f"Bearer {READ}", write=True) == 403
 

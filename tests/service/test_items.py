@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from spherequant.errors import SpherequantError
 from spherequant.index import Index
 from spherequant.quantizer import Codebooks
+from spherequant.service.batches import read_batch
 from spherequant.service.items import item_as_json
 from spherequant.service.schemas import BatchResponse, Item
 from spherequant.service.stages import BusyError
@@ -259,6 +261,75 @@ def test_what_finds_no_room_in_a_batch_is_busy_and_the_others_are_done(
         outcomes = batch(client, wanted, [png()]).json()["results"]
     assert [o["status"] for o in outcomes] == ["stored", "busy", "deleted"]
     assert all(("detail" in o) == (o["status"] == "busy") for o in outcomes)
+
+
+@pytest.mark.parametrize("error", [SpherequantError("private"), RuntimeError("private")])
+def test_an_item_of_a_batch_that_fails_fails_alone(
+    serving, folder, png, monkeypatch, caplog, eventually, error
+):
+    served = serving(folder)
+    add = served.engine.index.add
+
+    def fail(keys, **given):
+        if keys == ["b"]:
+            raise error
+        return add(keys, **given)
+
+    monkeypatch.setattr(served.engine.index, "add", fail)
+    with served.client() as client:
+        puts = [{"key": key} for key in "abc"]
+        response = batch(client, {"put": puts, "delete": ["digits/0/00.png"]}, map(png, range(3)))
+    outcomes = BatchResponse.model_validate(response.json()).results
+    assert [o.status for o in outcomes] == ["stored", "failed", "stored", "deleted"]
+    assert "private" not in response.text
+    eventually(lambda: f"failed: {type(error).__name__}" in caplog.text)
+    assert "private" not in caplog.text
+
+
+def test_what_was_written_and_cannot_be_shown_yet_is_acknowledged(
+    serving, folder, png, monkeypatch, eventually
+):
+    served = serving(folder, refresh_seconds=60.0)
+
+    def fail():
+        raise OSError("the disk hung")
+
+    with served.client() as client:
+        with monkeypatch.context() as patched:
+            patched.setattr(served.engine.index, "_snapshot", fail)
+            put(client, "unseen", png())
+            assert client.get("/ready").json()["items"] == 200
+        assert client.post("/v1/refresh").json()["items"] == 201
+        assert found(client, png(), k=1) == ["unseen"]
+
+
+def test_a_large_json_batch_is_refused_and_the_largest_of_vectors_is_not(
+    serving, tmp_path, assert_problem, monkeypatch
+):
+    dim, threads = 4_096, []
+    codebooks = Codebooks(np.random.default_rng(0).normal(size=(1, 4, dim)))
+    with Index.create(tmp_path / "vectors", codebooks):
+        pass
+
+    def read(*given):
+        threads.append(threading.current_thread())
+        return read_batch(*given)
+
+    monkeypatch.setattr("spherequant.service.bodies.read_batch", read)
+    served = serving(tmp_path / "vectors")
+    with served.client() as client:
+        vector = "[" + ", ".join(["-2.2250738585072014e-308"] * (dim - 1) + ["1.0"]) + "]"
+        puts = ", ".join(f'{{"key": "{n}", "vector": {vector}}}' for n in range(256))
+        headers = {"content-type": "application/json"}
+
+        def send(content):
+            return client.post("/v1/items:batch", content=content, headers=headers)
+
+        answer = send(f'{{"put": [{puts}]}}'.encode())
+        assert {o["status"] for o in answer.json()["results"]} == {"stored"}
+        assert threads
+        assert served.thread not in threads
+        assert_problem(send(bytes(30 << 20)), 413)
 
 
 @pytest.mark.parametrize("bad", [1, {"key": ""}, {"key": "a", "more": 1}])

@@ -42,7 +42,7 @@ def test_images_beyond_the_queue_are_refused_and_others_answered(
         first = pool.submit(search, 0)
         assert stopped.begun.wait(60)
         waiting = [pool.submit(search, number) for number in range(1, 5)]
-        eventually(lambda: served.engine._decoding.full)
+        eventually(lambda: served.metric("spherequant_queue_depth", queue="decode") == 4)
         refused = search(5)
         assert_problem(refused, 503)
         assert refused.headers["retry-after"] == "1"
@@ -89,10 +89,42 @@ def test_a_write_that_nobody_waits_for_is_made_all_the_same(
     with served.client() as client:
         files = {"image": ("x", png())}
         assert_problem(client.put("/v1/items", params={"key": "late"}, files=files), 503)
-        assert served.engine._room.taken > 0
+        assert served.engine._room._taken > 0
         stopped.go_on.set()
         eventually(lambda: client.get("/ready").json()["items"] == 201)
-        eventually(lambda: served.engine._room.taken == 0)
+        eventually(lambda: served.engine._room._taken == 0)
+
+
+@pytest.mark.parametrize("path", ["/v1/items", "/v1/items:batch"])
+def test_bytes_of_a_put_that_nobody_waits_for_count_until_it_ends(
+    serving, folder, png, monkeypatch, eventually, path
+):
+    served = serving(folder, answer_seconds=0.2, decoders=1)
+    stopped = stop(monkeypatch, served.engine._decoding)
+    image = png(side=200)
+    with served.client() as client:
+        files = {"image": ("x", image)}
+        if path == "/v1/items":
+            assert client.put(path, params={"key": "late"}, files=files).status_code == 503
+        else:
+            batch = client.post(path, data={"items": '{"put": [{"key": "late"}]}'}, files=files)
+            assert batch.json()["results"][0]["status"] == "unknown"
+        assert served.metric("spherequant_upload_bytes") > len(image)
+        stopped.go_on.set()
+        eventually(lambda: client.get("/ready").json()["items"] == 201)
+        eventually(lambda: served.metric("spherequant_upload_bytes") == 0)
+
+
+def test_an_image_that_nobody_waits_for_leaves_the_queue(
+    serving, folder, png, monkeypatch, eventually
+):
+    served = serving(folder, answer_seconds=0.2, decoders=1)
+    stopped = stop(monkeypatch, served.engine._decoding)
+    with served.client() as client:
+        for _ in range(3):
+            assert client.post("/v1/search", files={"image": ("x", png())}).status_code == 503
+        eventually(lambda: served.metric("spherequant_queue_depth", queue="decode") == 0)
+        stopped.go_on.set()
 
 
 def test_a_storm_of_everything_leaves_the_service_well(serving, folder, png):

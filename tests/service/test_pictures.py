@@ -1,7 +1,9 @@
 """Thumbnails and originals: sent as the images that they are, or not at all."""
 
+import hashlib
 import io
 import socket
+import threading
 
 import numpy as np
 import pytest
@@ -44,6 +46,48 @@ def test_the_original_of_a_source_is_its_file(client, digits):
     assert response.content == (digits / "4" / "00.png").read_bytes()
     assert response.headers["content-type"] == "image/png"
     assert "content-disposition" not in response.headers
+
+
+def test_an_original_that_the_client_has_is_not_read(serving, folder, png, monkeypatch):
+    served = serving(folder)
+    with served.client() as client:
+        put(client, "a", png())
+        for key in ("a", "digits/4/00.png"):
+            first = client.get("/v1/original", params={"key": key})
+            with monkeypatch.context() as patched:
+                patched.setattr(served.engine.index, "original", None)
+                headers = {"if-none-match": first.headers["etag"]}
+                again = client.get("/v1/original", params={"key": key}, headers=headers)
+            assert (again.status_code, again.content) == (304, b"")
+            assert again.headers["etag"] == first.headers["etag"]
+        put(client, "a", png(1))
+        changed = client.get("/v1/original", params={"key": "a"}, headers=headers)
+        assert (changed.status_code, changed.content) == (200, png(1))
+
+
+def test_an_original_is_hashed_where_it_is_read(serving, folder, monkeypatch):
+    hashed = []
+
+    def sha256(data):
+        hashed.append(threading.current_thread().name)
+        return hashlib.sha256(data)
+
+    for module in ("engine", "pictures"):
+        monkeypatch.setattr(f"spherequant.service.{module}.sha256", sha256, raising=False)
+    with serving(folder).client() as client:
+        assert client.get("/v1/original", params={"key": "digits/4/00.png"}).status_code == 200
+    assert len(hashed) == 1
+    assert hashed[0].startswith("spherequant-original-")
+
+
+def test_too_many_downloads_are_told_as_such(serving, folder, assert_problem):
+    served = serving(folder)
+    with served.client() as client:
+        served.service.budget.take(served.settings.max_upload_bytes)
+        response = client.get("/v1/original", params={"key": "digits/4/00.png"})
+        served.service.budget.give_back(served.settings.max_upload_bytes)
+    told = assert_problem(response, 503)
+    assert told["detail"] == "Too many downloads at once. Try again in a moment."
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,11 @@ def test_what_does_not_fit_waits_until_it_does():
     room.give_back(60)
     assert came.wait(30)
     thread.join()
-    assert room.taken == 50
+    assert room._taken == 50
 
 
 def test_what_never_fits_goes_alone():
     room = Room(100)
     room.take(1_000)
     room.give_back(1_000)
-    assert room.taken == 0
+    assert room._taken == 0

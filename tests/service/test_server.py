@@ -1,5 +1,6 @@
 """The process: it says where it is, ends when told, and finishes what it accepted."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -13,8 +14,8 @@ import httpx
 import pytest
 import torch
 
-from spherequant.errors import ConfigError, SpherequantError
-from spherequant.index import Index
+from spherequant.errors import ConfigError, InputError, SpherequantError
+from spherequant.index import Index, Searcher
 from spherequant.service.application import create_app
 from spherequant.service.server import listening
 from spherequant.service.settings import Settings
@@ -135,6 +136,34 @@ def test_an_acknowledged_write_survives_being_killed(process, folder, png, turn)
     with Index.open(folder) as index:
         assert None not in index.get(acknowledged)
         assert len(index) <= 200 + len(acknowledged) + 2
+
+
+def test_the_end_waits_for_no_long_look_through_the_index(serve_copy, monkeypatch, eventually):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def group(*_, **__):
+        begun.set()
+        go_on.wait(60)
+        raise InputError("too late.")
+
+    monkeypatch.setattr(Searcher, "duplicate_groups", group)
+    with serve_copy(drain_seconds=1.0) as served:
+        asking = threading.Thread(target=ask_for_groups, args=(served,))
+        asking.start()
+        assert begun.wait(60)
+        started = time.monotonic()
+        try:
+            served.stop()
+            eventually(lambda: not served.thread.is_alive(), seconds=20)
+            assert time.monotonic() - started < 15
+        finally:
+            go_on.set()
+            asking.join()
+
+
+def ask_for_groups(served):
+    with contextlib.suppress(httpx.HTTPError):
+        httpx.get(f"{served.url}/v1/duplicates", timeout=60)
 
 
 def test_two_processes_over_one_index(process, png):

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from spherequant.errors import SpherequantError
 from spherequant.service.metrics import Metrics
 from spherequant.service.stages import BusyError, Stage
 
@@ -102,6 +103,54 @@ def test_one_task_fails_alone_and_a_batch_fails_together(staged):
     assert stage.submit("after").result(30) == "after"
 
 
+def test_a_panic_ends_neither_the_thread_nor_who_waits(staged):
+    class Panic(BaseException):
+        pass
+
+    def work(batch):
+        if batch == ["bad"]:
+            raise Panic("private")
+        return batch
+
+    stage = staged(work)
+    with pytest.raises(SpherequantError, match="broke off: Panic") as caught:
+        stage.submit("bad").result(30)
+    assert "private" not in str(caught.value)
+    assert stage.submit("after").result(30) == "after"
+
+
+def test_closing_within_a_time_breaks_off_what_goes_on(staged):
+    begun = threading.Event()
+
+    def work(_):
+        begun.set()
+        while True:
+            time.sleep(0.001)
+
+    stage = staged(work)
+    under_way, waiting = stage.submit(1), stage.submit(2)
+    assert begun.wait(30)
+    stage.close(0.05)
+    with pytest.raises(SpherequantError, match="broke off: SystemExit"):
+        under_way.result(0)
+    assert waiting.cancelled()
+    with pytest.raises(BusyError):
+        stage.submit(3)
+
+
+def test_closing_within_a_time_waits_for_no_native_code(staged, monkeypatch):
+    monkeypatch.setattr("spherequant.service.stages._BREAK_SECONDS", 0.05)
+    gate = Gate()
+    stage = staged(gate)
+    future = stage.submit(1)
+    assert gate.begun.wait(30)
+    stage.close(0.05)
+    assert not future.done()
+    gate.open.set()
+    with pytest.raises(SpherequantError, match="broke off"):
+        future.result(30)
+
+
 def test_closing_finishes_what_was_accepted(staged):
     gate = Gate()
     stage = staged(gate, workers=2)
@@ -124,6 +173,7 @@ def test_a_task_cancelled_before_its_turn_is_not_begun(staged):
             await asyncio.sleep(0.001)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(stage.run(2), 0.01)
+        assert not stage._queue
         third = asyncio.ensure_future(stage.run(3))
         await asyncio.sleep(0)
         gate.open.set()

@@ -8,33 +8,37 @@ all requests together: nothing is written to a temporary file.
 from __future__ import annotations
 
 import asyncio
-import time
+import math
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
+from spherequant.service.batches import read_batch
 from spherequant.service.forms import FormReader, Part, form_problem, too_large
-from spherequant.service.problems import Problem, busy, unusable
-from spherequant.service.schemas import LABELS, MAX_LABELS, METADATA, Batch, MetadataValue
+from spherequant.service.problems import Problem, busy, parsed
+from spherequant.service.schemas import LABELS, MAX_LABELS, METADATA, MetadataValue
+from spherequant.service.settings import LEAST_BYTES_PER_SECOND, MEGABYTE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Mapping
 
     from starlette.requests import Request
 
     from spherequant.service.metrics import Metrics
+    from spherequant.service.schemas import Batch
     from spherequant.service.settings import Settings
 
 MULTIPART = "multipart/form-data"
 JSON = "application/json"
-# Slower than this over the whole body, after the time to stall, is no honest client.
-_LEAST_BYTES_PER_SECOND = 4_096
 _LARGEST_TEXT = 65_536
 _LARGEST_JSON = 1 << 20
 LARGEST_SEARCH = 1 << 18  # a vector of `MAX_DIM` numbers of 20 digits has a third of it
+# For each item of a JSON batch: a number of its vector, and all else.
+_NUMBER_BYTES = 26  # "-2.2250738585072014e-308, "
+_ITEM_BYTES = 8_192
 # Boundaries and headers of the parts.
 _FORM_OVERHEAD = 65_536
 
@@ -59,14 +63,18 @@ class Budget:
         self._held = 0
         metrics.upload_bytes.set_function(lambda: self._held)
 
-    def take(self, count: int) -> None:
+    def take(self, count: int, of: str = "uploads") -> None:
         """Hold so many bytes more.
+
+        Args:
+            count: bytes.
+            of: what they belong to, for the message.
 
         Raises:
             Problem: there is no room for them now.
         """
         if self._held + count > self._limit:
-            raise busy("Too many uploads at once. Try again in a moment.")
+            raise busy(f"Too many {of} at once. Try again in a moment.")
         self._held += count
 
     def give_back(self, count: int) -> None:
@@ -81,7 +89,9 @@ class Body:
     request: Request
     settings: Settings
     budget: Budget
-    held: int = 0
+    _held: int = field(default=0, init=False)
+    _lent_to: set[asyncio.Task[Any]] = field(default_factory=set, init=False)
+    _left: bool = field(default=False, init=False)
 
     @property
     def kind(self) -> str:
@@ -123,7 +133,22 @@ class Body:
         texts = [part.text() for part in parts if part.name == "items"]
         if not texts:
             raise form_problem("items", "is missing")
-        return parsed(Batch.model_validate_json, texts[0], "form.items"), _images(parts)
+        batch = await asyncio.to_thread(read_batch, texts[0].encode(), "form.items")
+        return batch, _images(parts)
+
+    async def json_batch(self, dim: int) -> Batch:
+        """A batch without images.
+
+        Args:
+            dim: numbers of a vector.
+
+        Raises:
+            Problem: it is none, or it is too large or too slow.
+        """
+        each = _NUMBER_BYTES * dim + _ITEM_BYTES
+        megabytes = math.ceil(self.settings.max_batch * each / MEGABYTE) + 1
+        data = await self._whole(min(megabytes * MEGABYTE, self.settings.max_body_bytes))
+        return await asyncio.to_thread(read_batch, data, "body")
 
     async def json(self, schema: type[SchemaT], limit: int = _LARGEST_JSON) -> SchemaT:
         """A JSON body that fits a schema.
@@ -131,8 +156,31 @@ class Body:
         Raises:
             Problem: it does not, or it is too large or too slow.
         """
-        data = b"".join([piece async for piece in self._pieces(limit)])
-        return parsed(schema.model_validate_json, data, "body")
+        return parsed(schema.model_validate_json, await self._whole(limit), "body")
+
+    def lent_to(self, work: Coroutine[Any, Any, ResultT]) -> asyncio.Future[ResultT]:
+        """What comes of work with the bytes of this body.
+
+        It goes on when nobody waits for it any more, and they count as held until it ends.
+        """
+        task = asyncio.ensure_future(work)
+        self._lent_to.add(task)
+        task.add_done_callback(self._take_back)
+        return asyncio.shield(task)
+
+    def leave(self) -> None:
+        """Give the bytes back, as soon as nothing works with them."""
+        self._left = True
+        if not self._lent_to:
+            self.budget.give_back(self._held)
+
+    def _take_back(self, task: asyncio.Task[Any]) -> None:
+        self._lent_to.remove(task)
+        if self._left:
+            self.leave()
+
+    async def _whole(self, limit: int) -> bytes:
+        return b"".join([piece async for piece in self._pieces(limit)])
 
     async def _form(self, fields: Mapping[str, int], longest_text: int) -> list[Part]:
         bounds = self.settings
@@ -160,55 +208,43 @@ class Body:
         declared = self.request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > limit:
             raise refusal
-        started, size = time.monotonic(), 0
+        clock, patience = asyncio.get_running_loop().time, self.settings.stall_seconds
+        until, size = clock() + patience, 0
         # Closed here: the event loop would be woken up for each one that it has to close itself.
         async with aclosing(self.request.stream()) as stream:
-            while piece := await self._next_piece(stream):
+            while piece := await _next_piece(stream, until):
                 size += len(piece)
                 if size > limit:
                     raise refusal
-                late = time.monotonic() - started - self.settings.stall_seconds
-                if late > 0 and size < late * _LEAST_BYTES_PER_SECOND:
-                    raise _too_slow()
                 self.budget.take(len(piece))
-                self.held += len(piece)
+                self._held += len(piece)
+                # What came fast buys no time in which nothing has to come.
+                until = min(until + len(piece) / LEAST_BYTES_PER_SECOND, clock() + patience)
                 yield piece
-
-    async def _next_piece(self, stream: AsyncIterator[bytes]) -> bytes:
-        """The next bytes of the body, none at its end."""
-        try:
-            async with asyncio.timeout(self.settings.stall_seconds):
-                return await anext(stream, b"")
-        except TimeoutError:
-            raise _too_slow() from None
-        except ClientDisconnect:
-            raise Problem(400, "The request was cut off.") from None
 
 
 @asynccontextmanager
 async def reading(request: Request, settings: Settings, budget: Budget) -> AsyncIterator[Body]:
-    """The body of a request; its bytes count as held until the block is left."""
+    """The body of a request; its bytes count as held until the block is left.
+
+    Those that are lent to work count until that has ended, too.
+    """
     body = Body(request, settings, budget)
     try:
         yield body
     finally:
-        budget.give_back(body.held)
+        body.leave()
 
 
-def parsed(validate: Callable[[Any], ResultT], value: object, where: str) -> ResultT:
-    """A value that pydantic accepts.
-
-    Raises:
-        Problem: it does not.
-    """
+async def _next_piece(stream: AsyncIterator[bytes], until: float) -> bytes:
+    """The next bytes of a body, none at its end."""
     try:
-        return validate(value)
-    except ValidationError as error:
-        found: list[dict[str, Any]] = [
-            {**one, "loc": (where, *one["loc"])}
-            for one in error.errors(include_url=False, include_input=False)
-        ]
-        raise unusable(found) from None
+        async with asyncio.timeout_at(until):
+            return await anext(stream, b"")
+    except TimeoutError:
+        raise Problem(408, "The request came too slowly.") from None
+    except ClientDisconnect:
+        raise Problem(400, "The request was cut off.") from None
 
 
 def _images(parts: list[Part]) -> list[bytes]:
@@ -224,7 +260,3 @@ def _only_image(parts: list[Part]) -> bytes:
     if not images:
         raise form_problem("image", "is missing")
     return images[0]
-
-
-def _too_slow() -> Problem:
-    return Problem(408, "The request came too slowly.")

@@ -8,8 +8,11 @@ sees it, and no search ever waits for a snapshot to be made.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
+import time
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
     from spherequant.service.metrics import Metrics
     from spherequant.service.settings import Settings
 
+logger = logging.getLogger(__name__)
+
 ResultT = TypeVar("ResultT")
 
 # Most tasks of one batch.
@@ -46,6 +51,8 @@ _LOOKUPS = 256
 _READERS = 2
 _MOST_WAITING = 64
 _CACHED_ANSWERS = 64
+# At the end, for threads that only read.
+_LEAVE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +81,19 @@ class Picture:
     pixels: NDArray[np.uint8]
     image: Image.Image | None
     bytes_taken: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """An item's image file.
+
+    Attributes:
+        data: its bytes.
+        digest: their sha256, in hex.
+    """
+
+    data: bytes
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +190,7 @@ class Engine:
         self._looking_up: Stage[_LookUp, Any] = Stage(
             "look-up", self._look_up, metrics, limit=asks, size=_LOOKUPS
         )
-        self._reading: Stage[str, bytes] = Stage(
+        self._reading: Stage[str, ImageFile] = Stage(
             "original", self._read, metrics, limit=_MOST_WAITING, workers=_READERS
         )
         self._refreshing: Stage[None, Searcher] = Stage(
@@ -183,10 +203,12 @@ class Engine:
             "group", self._count, metrics, limit=_MOST_WAITING
         )
         # In the order in which work passes through them: they are closed in that order.
-        self._stages: tuple[Stage[Any, Any], ...] = (
+        self._storing: tuple[Stage[Any, Any], ...] = (
             self._decoding,
             self._embedding,
             self._writing,
+        )
+        self._asking: tuple[Stage[Any, Any], ...] = (
             self._searching,
             self._filtering,
             self._looking_up,
@@ -210,9 +232,15 @@ class Engine:
             self._embed([_Prepared(pixels, query=False), _Prepared(pixels, query=True)])
 
     def close(self) -> None:
-        """Finish what was accepted, then let go of the index."""
-        for stage in self._stages:
+        """Finish the writes that were accepted, then let go of the index.
+
+        What only reads, and may take minutes, is broken off: nobody waits for it any more.
+        """
+        for stage in self._storing:
             stage.close()
+        end = time.monotonic() + _LEAVE_SECONDS
+        for stage in self._asking:
+            stage.close(max(0.0, end - time.monotonic()))
         self.index.close()
 
     # Images
@@ -327,8 +355,8 @@ class Engine:
         found: bytes | None = await self._looking_up.run(_LookUp(key, thumbnail=True))
         return found
 
-    async def original(self, key: str) -> bytes:
-        """The bytes of an item's image file.
+    async def original(self, key: str) -> ImageFile:
+        """An item's image file.
 
         Raises:
             UnknownKeyError: no item has the key.
@@ -352,8 +380,9 @@ class Engine:
                 found.append(thumbnails[item.id] if asked.thumbnail else item)
         return found
 
-    def _read(self, batch: Sequence[str]) -> list[bytes]:
-        return [self.index.original(key) for key in batch]
+    def _read(self, batch: Sequence[str]) -> list[ImageFile]:
+        files = [self.index.original(key) for key in batch]
+        return [ImageFile(data, sha256(data).hexdigest()) for data in files]
 
     # Writes
 
@@ -362,17 +391,13 @@ class Engine:
     ) -> int:
         """Add or replace an item; its id, once it is durable.
 
+        Not to be cancelled: what was decoded is to be stored, and its memory given back.
+
         Raises:
             Problem: this is no image that can be used, or the key is a synced source's.
             InputError: labels or metadata do not fit.
         """
         self.check_takes_images()
-        # Whoever stops waiting: what was decoded is stored, and its memory given back.
-        return await asyncio.shield(self._put_image(key, data, labels, metadata))
-
-    async def _put_image(
-        self, key: str, data: bytes, labels: Sequence[str], metadata: Mapping[str, Any]
-    ) -> int:
         picture = await self._decoding.run(Upload(data, stored=True))
         try:
             vector = await self._embedding.run(_Prepared(picture.pixels, query=False))
@@ -455,7 +480,10 @@ class Engine:
 
     def _write(self, batch: Sequence[Callable[[], Any]]) -> list[Any]:
         done = [write() for write in batch]
-        self._show(self.index.searcher)  # before the write is acknowledged
+        try:
+            self._show(self.index.searcher)  # before the write is acknowledged
+        except Exception as error:  # it is durable all the same, and a later refresh shows it
+            logger.warning("what was written cannot be shown yet: %s", type(error).__name__)
         return done
 
     async def refresh(self) -> Searcher:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from spherequant.errors import SpherequantError
 from spherequant.service.bodies import JSON, MULTIPART, Body, reading
 from spherequant.service.context import (
     IMAGE_FIELD,
@@ -43,6 +42,7 @@ router = APIRouter(tags=["items"])
 
 # Items of one batch that are worked on at once.
 _TOGETHER = 32
+_STATUSES = {500: "failed", 503: "busy"}
 
 _PUT_BODY: dict[str, Any] = {
     "required": True,
@@ -143,10 +143,11 @@ async def put(request: Request, service: Writer, key: KeyQuery) -> JSONResponse:
     async with reading(request, service.settings, service.budget) as body:
         if body.kind == MULTIPART:
             sent = await body.item()
-            write = engine.put_image(key, sent.image, sent.labels, sent.metadata)
+            write = body.lent_to(engine.put_image(key, sent.image, sent.labels, sent.metadata))
         elif body.kind == JSON:
             item = await body.json(ItemVector)
-            write = engine.put_vector(key, engine.unit(item.vector), item.labels, item.metadata)
+            vector = engine.unit(item.vector)
+            write = body.lent_to(engine.put_vector(key, vector, item.labels, item.metadata))
         else:
             raise Problem(415, f"Send an image as {MULTIPART}, or a vector as {JSON}.")
         number = await service.within(write)
@@ -204,11 +205,12 @@ async def batch(request: Request, service: Writer) -> JSONResponse:
     """
     async with reading(request, service.settings, service.budget) as body:
         wanted, images = await _batch_of(service, body)
-        work = _Batch(service)
+        work = _Batch(service, body)
         puts = zip(wanted.put, images, strict=True)
         outcomes = await asyncio.gather(*(work.put(item, image) for item, image in puts))
     deletes = map(plain_key, wanted.delete)
     outcomes += await asyncio.gather(*map(work.delete, deletes))
+    request.scope["spherequant.error"] = work.error
     return JSONResponse({"results": outcomes})
 
 
@@ -217,7 +219,7 @@ async def _batch_of(service: Service, body: Body) -> tuple[Batch, list[bytes | N
     if body.kind == MULTIPART:
         wanted, files = await body.batch()
     elif body.kind == JSON:
-        wanted, files = await body.json(Batch, service.settings.max_body_bytes), []
+        wanted, files = await body.json_batch(service.engine.header.dim), []
     else:
         raise Problem(415, f"Send images as {MULTIPART}, or vectors and deletions as {JSON}.")
     keys = [item.key for item in wanted.put] + wanted.delete
@@ -237,10 +239,16 @@ async def _batch_of(service: Service, body: Body) -> tuple[Batch, list[bytes | N
 
 
 class _Batch:
-    """The items of one batch, some of them worked on at once: their commits are shared."""
+    """The items of one batch, some of them worked on at once: their commits are shared.
 
-    def __init__(self, service: Service) -> None:
+    Attributes:
+        error: the last with which the service failed.
+    """
+
+    def __init__(self, service: Service, body: Body) -> None:
+        self.error: Exception | None = None
         self._service = service
+        self._body = body
         self._together = asyncio.Semaphore(_TOGETHER)
         self._end = asyncio.get_running_loop().time() + service.settings.answer_seconds
 
@@ -250,7 +258,8 @@ class _Batch:
 
         async def write() -> dict[str, Any]:
             if image is not None:
-                number = await engine.put_image(key, image, item.labels, item.metadata)
+                work = engine.put_image(key, image, item.labels, item.metadata)
+                number = await self._body.lent_to(work)
             else:
                 vector = engine.unit(item.vector or ())
                 number = await engine.put_vector(key, vector, item.labels, item.metadata)
@@ -282,11 +291,11 @@ class _Batch:
             problem = busy()
         except Problem as error:
             problem = error
-        except SpherequantError as error:
+        except Exception as error:  # whatever it is, the others have outcomes of their own
             problem = problem_of(error)
             if problem.status == HTTPStatus.INTERNAL_SERVER_ERROR:
-                raise
-        status = "busy" if problem.status == HTTPStatus.SERVICE_UNAVAILABLE else "refused"
+                self.error = error
+        status = _STATUSES.get(problem.status, "refused")
         return {"key": key, "status": status, "detail": problem.detail}
 
 

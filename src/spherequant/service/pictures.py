@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +51,7 @@ async def thumbnail(request: Request, service: Reader, key: KeyQuery) -> Respons
     data = await service.within(service.engine.thumbnail(plain_key(key)))
     if data is None:
         raise Problem(404, f"The item {key!r} has no thumbnail.")
-    return _sent(request, data, service)
+    return _sent(request, data, sha256(data).hexdigest(), service)
 
 
 @router.get(
@@ -70,8 +69,13 @@ async def thumbnail(request: Request, service: Reader, key: KeyQuery) -> Respons
 )
 async def original(request: Request, service: Reader, key: KeyQuery) -> Response:
     """The bytes that were put, or the file in the item's own source while it is unchanged."""
-    data = await service.within(service.engine.original(plain_key(key)))
-    return _sent(request, data, service)
+    key = plain_key(key)
+    if "if-none-match" in request.headers:  # then the file need perhaps not be read
+        item = await service.within(service.engine.item(key))
+        if item.digest is not None and (unchanged := _unchanged(request, item.digest)):
+            return unchanged
+    file = await service.within(service.engine.original(key))
+    return _sent(request, file.data, file.digest, service)
 
 
 class _Held(Response):
@@ -80,24 +84,34 @@ class _Held(Response):
     def __init__(self, content: bytes, service: Service, **options: Any) -> None:
         super().__init__(content, **options)
         self._budget = service.budget
-        self._stall_seconds = service.settings.stall_seconds
-        self._budget.take(len(content))
+        self._budget.take(len(content), "downloads")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI's signature
-        """Send it; a client that takes nothing for a while is let go."""
+        """Send it, each piece when the client has taken the one before."""
         try:
             head = {"type": "http.response.start", "status": self.status_code}
             await send({**head, "headers": self.raw_headers})
             for start in range(0, len(self.body), _PIECE_BYTES):
                 piece = self.body[start : start + _PIECE_BYTES]
-                async with asyncio.timeout(self._stall_seconds):
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             self._budget.give_back(len(self.body))
 
 
-def _sent(request: Request, data: bytes, service: Service) -> Response:
+def _headers(digest: str) -> dict[str, str]:
+    return {"ETag": f'"{digest[:32]}"', "Cache-Control": "private, no-cache"}
+
+
+def _unchanged(request: Request, digest: str) -> Response | None:
+    """The answer to who has these bytes already, else None."""
+    headers = _headers(digest)
+    if request.headers.get("if-none-match") != headers["ETag"]:
+        return None
+    return Response(status_code=304, headers=headers)
+
+
+def _sent(request: Request, data: bytes, digest: str, service: Service) -> Response:
     """Bytes as the image that they are, or not at all if the client has them.
 
     Raises:
@@ -106,10 +120,9 @@ def _sent(request: Request, data: bytes, service: Service) -> Response:
     kind = _TYPES.get(sniff(data[:HEAD_BYTES]) or "")
     if kind is None:
         raise Problem(404, "What is kept of this item is no image that can be shown.")
-    tag = f'"{sha256(data).hexdigest()[:32]}"'
-    headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+    if unchanged := _unchanged(request, digest):
+        return unchanged
+    headers = _headers(digest)
     if kind not in _SHOWN:
         headers["Content-Disposition"] = "attachment"
-    if request.headers.get("if-none-match") == tag:
-        return Response(status_code=304, headers=headers)
     return _Held(data, service, media_type=kind, headers=headers)

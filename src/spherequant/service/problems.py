@@ -7,8 +7,9 @@ paths or its types; it is logged by kind and place, and never sent.
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from pydantic import ValidationError
 from starlette.responses import JSONResponse
 
 from spherequant.errors import (
@@ -21,12 +22,14 @@ from spherequant.errors import (
 from spherequant.service.stages import BusyError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from fastapi import FastAPI
     from fastapi.exceptions import RequestValidationError
     from starlette.exceptions import HTTPException
     from starlette.requests import Request
+
+ResultT = TypeVar("ResultT")
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = "1"
@@ -161,6 +164,22 @@ def unusable(objections: Sequence[Mapping[str, Any]]) -> Problem:
     return Problem(422, f"{first['where']} {first['what']}.", errors=errors)
 
 
+def parsed(validate: Callable[[Any], ResultT], value: object, where: str) -> ResultT:
+    """A value that pydantic accepts.
+
+    Raises:
+        Problem: it does not.
+    """
+    try:
+        return validate(value)
+    except ValidationError as error:
+        found: list[dict[str, Any]] = [
+            {**one, "loc": (where, *one["loc"])}
+            for one in error.errors(include_url=False, include_input=False)
+        ]
+        raise unusable(found) from None
+
+
 def _objection(found: Mapping[str, Any]) -> str:
     context = found.get("ctx", {})
     if found["type"] == "value_error":
@@ -168,8 +187,8 @@ def _objection(found: Mapping[str, Any]) -> str:
     return _OBJECTIONS.get(str(found["type"]), "is not usable").format(**context)
 
 
-def problem_of(error: SpherequantError) -> Problem:
-    """What the outside hears of an error of ours.
+def problem_of(error: Exception) -> Problem:
+    """What the outside hears of an error.
 
     Messages of ``InputError`` are about what the caller gave. Those of other errors name files of
     the server, and stay in its log.

@@ -18,11 +18,6 @@ class Room:
         self._taken = 0
         self._changed = threading.Condition()
 
-    @property
-    def taken(self) -> int:
-        """Bytes that are taken now."""
-        return self._taken
-
     def take(self, count: int) -> None:
         """Wait until so many bytes are free, and take them."""
         with self._changed:

@@ -192,9 +192,9 @@ class BatchOutcome(_Schema):
     """What became of one item of a batch."""
 
     key: str = Field(examples=["cat/0017.jpg"])
-    status: Literal["stored", "deleted", "missing", "refused", "busy", "unknown"] = Field(
+    status: Literal["stored", "deleted", "missing", "refused", "busy", "unknown", "failed"] = Field(
         description="`refused` as it is, `busy`: not done, send it again; `unknown`: the answer "
-        "took too long, it may be done yet."
+        "took too long, it may be done yet; `failed`: the service failed, and its log says where."
     )
     id: int | None = Field(None, description="Of a stored item.", examples=[17])
     detail: str | None = Field(None, description="Why it was not done.")

@@ -11,6 +11,7 @@ from spherequant.system import usable_processors
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 MEGABYTE = 1 << 20
 MOST_BATCH = 1_024  # what `max_batch` may be
+LEAST_BYTES_PER_SECOND = 4_096  # slower, after the time to stall, is no honest client
 _SHORTEST_KEY = 16
 
 
@@ -21,8 +22,9 @@ class Settings:
     Attributes:
         host: address to listen on.
         port: port to listen on; 0 lets the system choose.
-        read_keys: API keys that may search and read; none needed where this is empty.
-        write_keys: API keys that may also change items.
+        read_keys: API keys that may search and read.
+        write_keys: API keys that may also change items. No key is needed where there are none of
+            either; with these alone, reading needs one of them.
         allowed_hosts: further names under which the service may be asked.
         max_image_bytes: bytes of one uploaded image.
         max_body_bytes: bytes of a whole request.
@@ -42,7 +44,8 @@ class Settings:
         writers: threads that wait for commits.
         gather_seconds: how long the first image of a batch waits for company.
         answer_seconds: within which a request is answered, once it has been read.
-        stall_seconds: within which a client must send or take the next piece.
+        stall_seconds: within which a client must send or take the next bytes; those buy time,
+            no more than this, by ``LEAST_BYTES_PER_SECOND``.
         keep_originals: keep the file of each image that is put.
         refresh_seconds: how often commits of other processes are looked for.
         drain_seconds: how long a shutdown waits for requests under way.

@@ -8,10 +8,12 @@ once, instead of waiting for longer and longer.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import threading
 import time
 from collections import deque
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from spherequant.errors import SpherequantError
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
 TaskT = TypeVar("TaskT")
 ResultT = TypeVar("ResultT")
+
+
+# For a thread that was told to break off, and may be in native code.
+_BREAK_SECONDS = 5.0
 
 
 class BusyError(SpherequantError):
@@ -88,6 +94,51 @@ class Stage(Generic[TaskT, ResultT]):
         Raises:
             BusyError: the queue is full, or the stage was closed.
         """
+        return self._enter(task).future
+
+    async def run(self, task: TaskT) -> ResultT:
+        """Have a task done. One that is cancelled before a thread takes it leaves the queue.
+
+        Raises:
+            BusyError: the queue is full, or the stage was closed.
+        """
+        waiting = self._enter(task)
+        try:
+            return await asyncio.wrap_future(waiting.future)
+        except asyncio.CancelledError:
+            with self._changed, suppress(ValueError):  # a thread has it
+                self._queue.remove(waiting)
+            raise
+
+    def close(self, seconds: float | None = None) -> None:
+        """Finish what was accepted, accept nothing more, and end the threads.
+
+        Args:
+            seconds: how long to wait for that; what is not finished then is broken off.
+        """
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        if seconds is None:
+            for thread in self._threads:
+                thread.join()
+        else:
+            self._close_by(time.monotonic() + seconds)
+
+    def _close_by(self, end: float) -> None:
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        with self._changed:
+            while self._queue:
+                self._queue.popleft().future.cancel()
+        left = [thread for thread in self._threads if thread.is_alive()]
+        for thread in left:
+            _break_off(thread)
+        end = time.monotonic() + _BREAK_SECONDS
+        for thread in left:
+            thread.join(max(0.0, end - time.monotonic()))
+
+    def _enter(self, task: TaskT) -> _Waiting[TaskT, ResultT]:
         waiting: _Waiting[TaskT, ResultT] = _Waiting(task)
         with self._changed:
             if self._closed or len(self._queue) >= self._limit:
@@ -95,28 +146,7 @@ class Stage(Generic[TaskT, ResultT]):
                 raise BusyError(f"the queue {self.name!r} is full.")
             self._queue.append(waiting)
             self._changed.notify()
-        return waiting.future
-
-    async def run(self, task: TaskT) -> ResultT:
-        """Have a task done. A task that is cancelled before a thread takes it is not begun.
-
-        Raises:
-            BusyError: the queue is full, or the stage was closed.
-        """
-        return await asyncio.wrap_future(self.submit(task))
-
-    @property
-    def full(self) -> bool:
-        """Whether a task would be refused now."""
-        return self._closed or len(self._queue) >= self._limit
-
-    def close(self) -> None:
-        """Finish what was accepted, accept nothing more, and end the threads."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-        for thread in self._threads:
-            thread.join()
+        return waiting
 
     def _run(self) -> None:
         while batch := self._take():
@@ -157,9 +187,23 @@ class Stage(Generic[TaskT, ResultT]):
             outcomes = self._work([waiting.task for waiting in batch])
         except Exception as error:  # every caller of the batch gets it
             outcomes = [error] * len(batch)
+        except BaseException as error:  # broken off, or a library's panic: the loop must not end
+            panic = SpherequantError(f"the stage {self.name!r} broke off: {type(error).__name__}.")
+            panic.__cause__ = error
+            outcomes = [panic.with_traceback(error.__traceback__)] * len(batch)
         self._metrics.stage_seconds.labels(self.name).observe(time.monotonic() - started)
         for waiting, outcome in zip(batch, outcomes, strict=True):
             if isinstance(outcome, BaseException):
                 waiting.future.set_exception(outcome)
             else:
                 waiting.future.set_result(outcome)
+
+
+def _break_off(thread: threading.Thread) -> None:
+    """Have a thread raise ``SystemExit`` when it runs Python next.
+
+    A thread that is at work in native code when the interpreter ends would abort the process.
+    """
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit)
+    )
