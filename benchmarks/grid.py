@@ -146,8 +146,6 @@ def cells() -> Iterator[Wanted]:
     for seed in SEEDS:
         for method in METHODS:
             yield Wanted("cifar10-54k", method, 32, seed)
-    for method in BINARY:
-        yield Wanted("cifar10-54k", method, 64, 0)
     for seed in SEEDS:
         for method in OBJECTIVES:
             yield Wanted("cifar10-full", method, 32, seed)
@@ -156,7 +154,9 @@ def cells() -> Iterator[Wanted]:
             yield Wanted("cifar10-59k", method, 32, seed)
     for method in ("dsq", *BINARY):
         yield Wanted("cifar10-full", method, 64, 0)
-    yield Wanted("cifar10-54k", "dsq", 64, 0)
+    for seed in SEEDS:
+        for method in ("dsq", *BINARY):
+            yield Wanted("cifar10-54k", method, 64, seed)
 
 
 def network(cell: Wanted, setting: Setting, source: str) -> Model:
