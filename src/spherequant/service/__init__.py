@@ -9,6 +9,7 @@ one snapshot of the index. One subject a file:
     access        API keys: who may read, who may write
     protection    hosts, origins and headers; what is logged of a request
     forms         multipart forms, piece by piece
+    batches       batches as JSON, one entry at a time
     bodies        uploads, read within bounds of size and time
     filters       which filters a stranger may ask with
     stages        worker threads that take tasks in batches from a bounded queue
