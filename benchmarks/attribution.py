@@ -1,6 +1,7 @@
 """Where the codes' gain comes from: the network that was trained, or what is encoded of it.
 
     SPHEREQUANT_DATA=... python benchmarks/attribution.py
+    SPHEREQUANT_DATA=... python benchmarks/attribution.py --methods orthohash --bits 64
 
 Takes networks of the grid (grid.py; those that it has not trained yet are trained as it does) and
 makes codes of each in the same ways: of the embedding, and of what DSQ encodes, the embedding
@@ -41,12 +42,14 @@ if TYPE_CHECKING:
     from spherequant.quantizer import ClassTarget
 
 PROTOCOL, BITS = "cifar10-54k", 32
+OWN = "the method's own codes"
 QUANTIZERS = ("pq", "rq")
 NETWORKS = {
     "dsq": "DSQ",
     "softmax": "softmax",
     "softmax-centre": "softmax and centre",
     "no-discriminative": "DSQ without the discriminative term",
+    "orthohash": "OrthoHash",
 }
 TOWARD = "our quantizer, toward the class"
 _ALONE = 1e6  # a pull that leaves nothing of the embedding
@@ -58,6 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--methods", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--bits", type=int, choices=(32, 64), default=BITS)
     options = parser.parse_args()
     amount = chosen_setting()
     source = str(results.data_file("SPHEREQUANT_DATA", "cifar10.zip"))
@@ -65,7 +69,7 @@ def main() -> None:
     found: dict[str, list[Rankings]] = {}
     for method in dict.fromkeys(["dsq", *options.methods]):
         for seed in options.seeds:
-            model = network(Wanted(PROTOCOL, method, BITS, seed), amount, source)
+            model = network(Wanted(PROTOCOL, method, options.bits, seed), amount, source)
             ranked = _rankings(model, embedded(model, source))
             found.setdefault(method, []).append(ranked)
             models += [model] if method == "dsq" else []
@@ -76,11 +80,12 @@ def main() -> None:
     ours = np.stack([ranked[TOWARD] for ranked in found["dsq"]])
     names = list(found["dsq"][0])
     results.record(
-        f"attribution-{amount.name}",
-        f"Where the gain comes from: the network, or what is encoded ({amount.name} setting)",
-        f"Networks of the grid, `{PROTOCOL}`, {BITS} bits, frozen; 1,000 queries against 54,000, "
-        "mAP@all, the mean over the seeds. Toward the class: the embedding, pulled with DSQ's "
-        "weight towards the centre that the network's own classifier expects, with the sharpness "
+        f"attribution-{amount.name}" + (f"-{options.bits}" if options.bits != BITS else ""),
+        "Where the gain comes from: the network, or what is encoded "
+        f"({amount.name} setting, {options.bits} bits)",
+        f"Networks of the grid, `{PROTOCOL}`, {options.bits} bits, frozen; 1,000 queries against "
+        "54,000, mAP@all, the mean over the seeds. Toward the class: the embedding, pulled with "
+        "DSQ's weight towards the centre that the network's own classifier expects, with the sharpness "
         "that validation images choose. Expected centre: that centre alone, not compressed; and "
         "coded, which keeps the classifier's answer and nothing of the image. All quantizers learn "
         "from the training images' embeddings and mixtures of two of them, or without mixtures. "
@@ -110,7 +115,7 @@ def main() -> None:
 
 def _rankings(model: Model, data: Embedded) -> Rankings:
     """AP of each query by every code of one network."""
-    them, config = data.collection, model.config
+    them, config, bits = data.collection, model.config, model.bits
     follows = toward_class(model, data)
     target = follows.encoder.target
     if target is None:
@@ -118,23 +123,25 @@ def _rankings(model: Model, data: Embedded) -> Rankings:
     images = them.training
     seed = seed_for("mixtures", config.seed)  # of the training
     mixed = with_mixtures(images, seed, normalised=model.normalised)
-    rankings: Rankings = {}
+    rankings: Rankings = {OWN: rank_codes(model, them).ap}
     for title, aim in (("of the embedding", None), ("toward the class", target)):
         database = them.database if aim is None else aim.target(them.database)
         for rows, without in ((mixed, ""), (images, ", without mixtures")):
             learned_from = rows if aim is None else aim.target(rows)
-            coded = _coded(model, learned_from, aim, BITS)
+            coded = _coded(model, learned_from, aim, bits)
             rankings[f"our quantizer, {title}{without}"] = rank_codes(coded, them).ap
             faiss = rank_baselines(
-                learned_from, database, them.queries, them.relevance, BITS, names=QUANTIZERS
+                learned_from, database, them.queries, them.relevance, bits, names=QUANTIZERS
             )
             rankings |= {
                 f"FAISS {name.upper()}, {title}{without}": faiss[name].ap for name in QUANTIZERS
             }
     alone = dataclasses.replace(target, pull=_ALONE)
-    for bits in (8, BITS):
-        coded = _coded(model, alone.target(mixed), alone, bits)
-        rankings[f"our quantizer, expected centre alone, {bits} bits"] = rank_codes(coded, them).ap
+    for length in (8, bits):
+        coded = _coded(model, alone.target(mixed), alone, length)
+        rankings[f"our quantizer, expected centre alone, {length} bits"] = rank_codes(
+            coded, them
+        ).ap
     rankings["float embeddings"] = rank_floats(them).ap
     rankings["expected centre"] = rank_floats(expected_centres(follows, them)).ap
     rankings["class centre"] = rank_class_centres(model, them).ap
