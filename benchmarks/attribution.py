@@ -85,11 +85,12 @@ def main() -> None:
         f"({amount.name} setting, {options.bits} bits)",
         f"Networks of the grid, `{PROTOCOL}`, {options.bits} bits, frozen; 1,000 queries against "
         "54,000, mAP@all, the mean over the seeds. Toward the class: the embedding, pulled with "
-        "DSQ's weight towards the centre that the network's own classifier expects, with the sharpness "
-        "that validation images choose. Expected centre: that centre alone, not compressed; and "
-        "coded, which keeps the classifier's answer and nothing of the image. All quantizers learn "
-        "from the training images' embeddings and mixtures of two of them, or without mixtures. "
-        "Differences of the AP of each query, averaged over the seeds, with their 95 % interval.",
+        "DSQ's weight towards the centre that the network's own classifier expects, with the "
+        "sharpness that validation images choose. Expected centre: that centre alone, not "
+        "compressed; and coded, which keeps the classifier's answer and nothing of the image. All "
+        "quantizers learn from the training images' embeddings and mixtures of two of them, or "
+        "without mixtures. Differences of the AP of each query, averaged over the seeds, with "
+        "their 95 % interval.",
         [
             {
                 "caption": "mAP by network and code",
