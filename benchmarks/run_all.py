@@ -84,6 +84,7 @@ STEPS = (
     Step("grid", "", "--only cifar10-54k-dsq-32-0", _CIFAR10),
     Step("lengths_trained", "", None, _CIFAR10),
     Step("attribution", "", None, _CIFAR10),
+    Step("attribution", "--methods orthohash --bits 64", None, _CIFAR10),
     Step("margin", "", "--epochs 1 --pairs 2", _CIFAR10),
     Step("margin", "--protocol cifar10-full", None, _CIFAR10),
     Step("class_target", "results/cifar10-full-0/dsq-32", None, _CIFAR10),
