@@ -183,25 +183,21 @@ def test_a_client_that_stops_sending_is_let_go(impatient):
 
 
 def test_a_client_that_sends_a_trickle_is_let_go(impatient):
-    started = time.monotonic()
-    got = b""
-    with socket.create_connection(("127.0.0.1", impatient.port), timeout=30) as sock:
-        sock.sendall(head(length=100_000) + form(b"", end=False))
-        sock.settimeout(0.1)
-        while not got and time.monotonic() - started < 20:
-            sock.sendall(b"x")
-            try:
-                got = sock.recv(1_000)
-            except TimeoutError:
-                continue
+    got = trickle(impatient, head(length=100_000) + form(b"", end=False))
     assert got.startswith(b"HTTP/1.1 408 ")
 
 
 def test_what_came_fast_buys_no_time_for_a_trickle(impatient):
+    got = trickle(impatient, head(length=2_000_000) + form(bytes(1_000_000), end=False))
+    assert got.startswith(b"HTTP/1.1 408 ")
+
+
+def trickle(served, begun):
+    """The answer to a request that goes on by ten bytes a second, for 20 seconds at most."""
     got = b""
-    with socket.create_connection(("127.0.0.1", impatient.port), timeout=30) as sock:
-        sock.sendall(head(length=2_000_000) + form(bytes(1_000_000), end=False))
-        sock.settimeout(0.2)
+    with socket.create_connection(("127.0.0.1", served.port), timeout=30) as sock:
+        sock.sendall(begun)
+        sock.settimeout(0.1)
         started = time.monotonic()
         while not got and time.monotonic() - started < 20:
             sock.sendall(b"x")
@@ -209,7 +205,7 @@ def test_what_came_fast_buys_no_time_for_a_trickle(impatient):
                 got = sock.recv(1_000)
             except TimeoutError:
                 continue
-    assert got.startswith(b"HTTP/1.1 408 ")
+    return got
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /health HT", b"GET /health HTTP/1.1\r\nHost: lo"])

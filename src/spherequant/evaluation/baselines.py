@@ -213,7 +213,7 @@ def rank_baselines(  # noqa: PLR0913 - options after the data are by name only
             ranker, relevance, at=at, ranks=kept_ranks, threads=threads, tick=tick_named
         )
         names_by_score = rankings_of(name)
-        for score, ranked in found.items():  # "codes" comes first
+        for score, ranked in found.items():  # "codes" is the score of the method's own name
             measured[names_by_score.get(score, name)] = ranked
     return measured
 
