@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "encode.h"
+#include "ranking.h"
 #include "scan/layout.h"
 #include "scan/levels.h"
 #include "scan/numbering.h"
@@ -159,6 +160,8 @@ nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<2>> encode(const EncodingTables& t
 using ByteMatrix = nb::ndarray<const std::uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Words = nb::ndarray<const std::uint64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Ids = nb::ndarray<const std::int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+template <class T>
+using Vector = nb::ndarray<const T, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<2>> number_codewords(FloatCube codebooks,
                                                                    std::size_t threads) {
@@ -173,6 +176,40 @@ nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<2>> number_codewords(FloatCube cod
                                   numbers.data);
   }
   return {numbers.data, {m, k}, numbers.owner};
+}
+
+nb::ndarray<nb::numpy, float, nb::ndim<2>> sum_tables(FloatCube tables, ByteMatrix codes) {
+  const std::size_t m = tables.shape(1);
+  const std::size_t k = tables.shape(2);
+  check_shape(m, k);
+  require(codes.shape(1) == m, "codes have another number of codebooks");
+  const std::uint8_t* end = codes.data() + codes.size();
+  require(std::all_of(codes.data(), end, [k](std::uint8_t code) { return code < k; }),
+          "a code names no codeword");
+  Owned<float> scores(tables.shape(0) * codes.shape(0));
+  {
+    nb::gil_scoped_release release;
+    spherequant::sum_tables(tables.data(), tables.shape(0), m, k, codes.data(), codes.shape(0),
+                            scores.data);
+  }
+  return {scores.data, {tables.shape(0), codes.shape(0)}, scores.owner};
+}
+
+nb::ndarray<nb::numpy, std::int64_t, nb::ndim<1>> copied(const std::vector<std::int64_t>& values) {
+  Owned<std::int64_t> copy(values.size());
+  std::copy(values.begin(), values.end(), copy.data);
+  return {copy.data, {values.size()}, copy.owner};
+}
+
+template <class Score>
+nb::tuple find_ties(Vector<Score> scores, Vector<Score> relevant) {
+  spherequant::Ties ties;
+  {
+    nb::gil_scoped_release release;
+    ties = spherequant::find_ties(scores.data(), scores.size(), relevant.data(), relevant.size());
+  }
+  return nb::make_tuple(copied(ties.before), copied(ties.size), copied(ties.relevant),
+                        copied(ties.relevant_before), ties.any_tied);
 }
 
 spherequant::Numbering numbering_of(const ByteMatrix& numbers) {
@@ -381,7 +418,7 @@ nb::tuple search(const std::vector<const Layout*>& layouts,
 NB_MODULE(_native, module) {
   // What caches still hold when the interpreter ends is no leak.
   nb::set_leak_warnings(false);
-  module.doc() = "Kernels of spherequant, behind spherequant.quantizer and spherequant.index.";
+  module.doc() = "Kernels of spherequant, behind its quantizer, its index and its evaluation.";
   nb::class_<Columns>(module, "Columns")
       .def(nb::new_(&make_columns), nb::arg("y_KD"))
       .def("inner_products", &inner_products, nb::arg("x_ND"), nb::arg("threads"),
@@ -417,6 +454,11 @@ NB_MODULE(_native, module) {
            nb::arg("first"), nb::arg("second"))
       .def("arrays", &image_arrays)
       .def("finish", &finish_image, nb::arg("threads"));
+  module.def("sum_tables", &sum_tables, nb::arg("tables_QMK"), nb::arg("codes_NM").noconvert());
+  module.def("find_ties", &find_ties<float>, nb::arg("scores").noconvert(),
+             nb::arg("relevant").noconvert());
+  module.def("find_ties", &find_ties<double>, nb::arg("scores").noconvert(),
+             nb::arg("relevant").noconvert());
   module.def("levels", &level_names);
   module.def("number_codewords", &number_codewords, nb::arg("codebooks_MKD"), nb::arg("threads"));
   module.def("search", &search, nb::arg("layouts"), nb::arg("ids").noconvert(),

@@ -6,6 +6,7 @@ add_library(spherequant_kernels STATIC
   ${native}/encode.cpp
   ${native}/encode/levels.cpp
   ${native}/encode/portable.cpp
+  ${native}/ranking.cpp
   ${native}/scan/buckets.cpp
   ${native}/scan/byte_tables.cpp
   ${native}/scan/flat.cpp

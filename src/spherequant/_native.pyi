@@ -1,6 +1,6 @@
-# Kernels of spherequant, behind spherequant.quantizer and spherequant.index.
+# Kernels of spherequant, behind its quantizer, its index and its evaluation.
 from collections.abc import Sequence
-from typing import Self, TypeAlias
+from typing import Self, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -65,6 +65,17 @@ class LayoutImage:
     def arrays(self) -> tuple[npt.NDArray[np.uint8], _Numbers, _Numbers]: ...
     def finish(self, threads: int) -> Layout: ...
 
+def sum_tables(
+    tables_QMK: npt.NDArray[np.float32], codes_NM: npt.NDArray[np.uint8]
+) -> npt.NDArray[np.float32]: ...
+
+_Counts: TypeAlias = npt.NDArray[np.int64]
+_Scores = TypeVar("_Scores", npt.NDArray[np.float32], npt.NDArray[np.float64])
+
+# Both increasing. Before, size, relevant and relevant_before of each tie; whether any are tied.
+def find_ties(
+    scores: _Scores, relevant: _Scores
+) -> tuple[_Counts, _Counts, _Counts, _Counts, bool]: ...
 def levels() -> list[str]: ...
 def number_codewords(
     codebooks_MKD: npt.NDArray[np.float32], threads: int

@@ -224,6 +224,30 @@ def test_ties_tell_whether_any_items_share_a_score():
     assert expected_hits(positions, np.array([1, 2, 3])) == pytest.approx([0, 0, 1])
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float16, np.int64, np.uint8, bool])
+def test_scores_of_any_dtype_are_compared_in_it(dtype):
+    rng = np.random.default_rng(3)
+    places = rng.integers(0, 2, 50)
+    # 2^53 + 1 is no float64, and 1 + 1e-12 no float32.
+    values = {np.int64: [2**53, 2**53 + 1], np.uint8: [127, 255], np.float64: [1, 1 + 1e-12]}
+    scores = np.array(values.get(dtype, [0, 1]), dtype=dtype)[places]
+    relevant = rng.random(50) < 0.4
+    assert average_precision(scores, relevant) == average_precision(
+        places.astype(np.float32), relevant
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_zero_of_either_sign_is_one_score(dtype):
+    assert find_ties(np.array([0.0, -0.0, -1.0], dtype), np.array([0])).size.tolist() == [2]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_a_score_that_is_no_number_is_refused(dtype):
+    with pytest.raises(InputError, match="NaN"):
+        find_ties(np.array([1.0, np.nan], dtype), np.array([True, False]))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

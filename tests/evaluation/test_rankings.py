@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from spherequant import _native
 from spherequant.errors import LabelError
 from spherequant.evaluation import rankings
 from spherequant.evaluation.metrics import average_precision, precision_at
@@ -16,7 +17,6 @@ from spherequant.evaluation.rankings import (
     distinct_rows,
     rank_queries,
     reconstruction_norms,
-    sum_tables,
 )
 from spherequant.quantizer import Codebooks, normalise_rows
 from spherequant.quantizer.signs import pack_signs
@@ -43,17 +43,25 @@ def relevant_matrix(relevance):
     return matrix
 
 
-def test_table_sums_are_the_definition_to_the_bit(world, monkeypatch):
+def test_scores_of_codes_are_the_definition_to_the_bit(world):
     codebooks, codes, queries, *_ = world
     tables = codebooks.lookup_table(queries)
-    monkeypatch.setattr(rankings, "CHUNK_ITEMS", 7)
-    scores = sum_tables(tables, codes)
+    scores = next(CodeRanker(codebooks, codes, queries).scores(slice(0, Q)))
     for query in range(Q):
         for item in range(0, N, 13):
             total = tables[query, 0, codes[item, 0]]
             for m in range(1, 3):
                 total = np.float32(total + tables[query, m, codes[item, m]])
             assert scores[query, item] == total
+
+
+def test_codes_that_name_no_codeword_are_refused(world):
+    codebooks, codes, queries, *_ = world
+    tables = codebooks.lookup_table(queries)
+    with pytest.raises(ValueError, match="names no codeword"):
+        _native.sum_tables(tables, np.full_like(codes, 4))
+    with pytest.raises(ValueError, match="another number of codebooks"):
+        _native.sum_tables(tables, np.ascontiguousarray(codes[:, :2]))
 
 
 def test_cosine_and_euclidean_rank_by_angle_and_distance(world):

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "encode.h"
+#include "ranking.h"
 #include "scan/levels.h"
 #include "scan/search.h"
 #include "sparse.h"
@@ -227,6 +228,48 @@ void check_encode(std::mt19937& random) {
   }
 }
 
+// Sums of few values, so that many items are tied; ties by counting, one after the other.
+void check_ranking(std::mt19937& random) {
+  const std::size_t n = random() % 300, m = 1 + random() % 4, k = 1 + random() % 9;
+  std::vector<std::uint8_t> codes(n * m);
+  for (std::uint8_t& code : codes) code = static_cast<std::uint8_t>(random() % k);
+  std::vector<float> lut(m * k), scores(n), relevant;
+  for (float& value : lut) value = static_cast<float>(random() % 5) - 2.0F;
+  sum_tables(lut.data(), 1, m, k, codes.data(), n, scores.data());
+  for (const Item& item :
+       brute_force(codes, n, m, k, lut.data(), std::vector<bool>(n, true), -1, -1000.0F)) {
+    if (scores[static_cast<std::size_t>(item.position)] != item.score) {
+      std::printf("m %zu k %zu n %zu: summed wrongly\n", m, k, n);
+      std::exit(1);
+    }
+  }
+  std::sort(scores.begin(), scores.end());
+  for (const float score : scores) {
+    if (random() % 3 == 0) relevant.push_back(score);
+  }
+  const Ties ties = find_ties(scores.data(), n, relevant.data(), relevant.size());
+  std::size_t tie = 0;
+  bool wrong = false;
+  for (std::size_t i = relevant.size(); i > 0; --i) {
+    const float score = relevant[i - 1];
+    if (i < relevant.size() && relevant[i] == score) continue;
+    const auto above = [score](float other) { return other > score; };
+    const auto equal = [score](float other) { return other == score; };
+    wrong = wrong || tie == ties.before.size() ||
+            ties.before[tie] != std::count_if(scores.begin(), scores.end(), above) ||
+            ties.size[tie] != std::count_if(scores.begin(), scores.end(), equal) ||
+            ties.relevant[tie] != std::count_if(relevant.begin(), relevant.end(), equal) ||
+            ties.relevant_before[tie] != std::count_if(relevant.begin(), relevant.end(), above);
+    if (wrong) break;
+    ++tie;
+  }
+  const bool tied = std::unique(scores.begin(), scores.end()) != scores.end();
+  if (wrong || tie != ties.before.size() || ties.any_tied != tied) {
+    std::printf("n %zu, %zu relevant: other ties\n", n, relevant.size());
+    std::exit(1);
+  }
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -237,6 +280,7 @@ int main(int count, char** arguments) {
     check_image(random);
     check_encode(random);
     check_sparse(random);
+    check_ranking(random);
   }
   std::printf("%d rounds\n", rounds);
 }

@@ -6,7 +6,7 @@ file order. Every figure here is therefore the **expectation over all orders of 
 
 A ranking is reduced to its *ties*: for each distinct score that a relevant item has, how many items
 stand before it (``s``), how many share it (``g``), and how many of those are relevant (``t``).
-One sort of the scores gives them, and every figure is a function of them.
+One sort of the scores gives them (native/ranking.h), and every figure is a function of them.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from spherequant import _native
 from spherequant.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,29 +68,17 @@ def find_ties(
     Raises:
         InputError: a score is NaN.
     """
-    ascending = np.sort(scores_N)
-    if ascending.size and ascending[-1] != ascending[-1]:  # NaN sorts last
+    if np.isnan(scores_N).any():
         raise InputError("a score is NaN: a ranking needs scores that can be compared")
-    any_tied = bool((ascending[1:] == ascending[:-1]).any())
-    scores_of_relevant = np.sort(scores_N[relevant])
-    count = scores_of_relevant.size
-    is_first = np.ones(count, dtype=bool)
-    np.not_equal(scores_of_relevant[1:], scores_of_relevant[:-1], out=is_first[1:])
-    firsts = np.flatnonzero(is_first)
-    values = scores_of_relevant[firsts]
-    # Only scores that a relevant item has matter: looking those up costs less than an argsort.
-    low = np.searchsorted(ascending, values, side="left")
-    high = np.searchsorted(ascending, values, side="right") if any_tied else low + 1
-    size = (high - low)[::-1]
-    relevant_in = np.diff(firsts, append=count)[::-1]
+    if scores_N.dtype not in {np.dtype(np.float32), np.dtype(np.float64)}:
+        # Their places among the different scores are in the same order, and whole numbers.
+        scores_N = np.unique(scores_N, return_inverse=True)[1].astype(np.float64)
+    of_relevant = scores_N[relevant]
+    before, size, relevant_in, relevant_before, any_tied = _native.find_ties(
+        np.sort(scores_N), np.sort(of_relevant)
+    )
     return Ties(
-        before=(ascending.size - high)[::-1],
-        size=size,
-        relevant=relevant_in,
-        relevant_before=np.cumsum(relevant_in) - relevant_in,
-        item_count=ascending.size,
-        relevant_count=count,
-        any_tied=any_tied,
+        before, size, relevant_in, relevant_before, len(scores_N), len(of_relevant), any_tied
     )
 
 

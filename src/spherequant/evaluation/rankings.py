@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from scipy import sparse
 
+from spherequant import _native
 from spherequant.errors import LabelError
 from spherequant.evaluation.metrics import expected_hits, find_ties, tie_averaged_precision
 from spherequant.quantizer import inner_products, normalise_rows
@@ -136,7 +137,7 @@ class CodeRanker:
     ) -> None:
         self._normalised = normalised
         self._codebooks = codebooks
-        self.codes_NM = codes_NM
+        self.codes_NM = np.ascontiguousarray(codes_NM)
         self._queries_QD = queries_QD
         last = "euclidean" if normalised else "inner_product"
         self.names: tuple[str, ...] = ("codes", "cosine", last)
@@ -147,7 +148,7 @@ class CodeRanker:
     def scores(self, queries: slice) -> Iterator[NDArray[np.float32]]:
         """Yield float32 [B, N] for each of ``names``."""
         tables_QMK = self._codebooks.lookup_table(self._queries_QD[queries], threads=1)
-        products_QN = sum_tables(tables_QMK, self.codes_NM)
+        products_QN = _native.sum_tables(tables_QMK, self.codes_NM)
         norms_N = self.norms_N
         yield products_QN if self._normalised else 2 * products_QN - norms_N * norms_N
         if len(self.names) == 1:
@@ -304,33 +305,6 @@ class ClassRanker:
         if not self._normalised:
             near_BG = 2 * near_BG - np.square(self._centres_GD).sum(axis=1)
         yield near_BG[:, self._set_of_item_N]
-
-
-def sum_tables(tables_QMK: NDArray[np.float32], codes_NM: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Scores of items from the look-up tables: float32 sum over m = 0..M-1.
-
-    ``scores[q, n] = tables[q, 0, codes[n, 0]] + ... + tables[q, M-1, codes[n, M-1]]``, left to
-    right, each sum rounded to float32.
-
-    Args:
-        tables_QMK: float32 [Q, M, K].
-        codes_NM: uint8 [N, M].
-
-    Returns:
-        float32 [Q, N].
-    """
-    query_count, n_codebooks, _ = tables_QMK.shape
-    scores_QN = np.empty((query_count, len(codes_NM)), dtype=np.float32)
-    for start in range(0, len(codes_NM), CHUNK_ITEMS):
-        rows = slice(start, start + CHUNK_ITEMS)
-        # take converts its indices to intp: once a chunk, not once a query
-        codes_MN = np.ascontiguousarray(codes_NM[rows].T.astype(np.intp))
-        for query in range(query_count):
-            total_N = scores_QN[query, rows]
-            total_N[:] = tables_QMK[query, 0].take(codes_MN[0])
-            for m in range(1, n_codebooks):
-                total_N += tables_QMK[query, m].take(codes_MN[m])
-    return scores_QN
 
 
 def distinct_rows(
