@@ -49,13 +49,14 @@ POST_HOC = ("dsq", "softmax", "softmax-centre")
 BASELINES = ("pq", "opq", "rq", "lsq", "itq", "itq_asymmetric")
 # The same training images: one network serves both.
 TRAINED_UNDER = {"cifar10-59k": "cifar10-54k"}
-# Times the recipe's learning rate, where that is not the best on validation images (grid_rates.py).
-RATES = {"orthohash": 2.0, "csq": 4.0}
-# The best of those that were tried on images which are neither trained on nor queries
-# (grid_constants.py); that of the softmax is for all whose own do not stand here.
-SOFTMAX: dict[str, Any] = {"softmax_scale": 8.0}
+# Times the recipe's learning rate, and the constants: the best of those that were tried on images
+# which are neither trained on nor queries (grid_constants.py, grid_rates.py). One rate is for all
+# whose own does not stand here; so is the scale of the softmax.
+RATE = 2.0
+RATES = {"csq": 4.0}
+SOFTMAX: dict[str, Any] = {"softmax_scale": 5.0}
 CONSTANTS: dict[str, dict[str, Any]] = {
-    "orthohash": {"softmax_scale": 5.0, "softmax_margin": 0.4},
+    "orthohash": {**SOFTMAX, "softmax_margin": 0.4},
     "csq": {"quantization_weight": 0.1},
     "paper": {
         **SOFTMAX,
@@ -122,7 +123,7 @@ class Wanted:
             image_size=setting.image_size,
             protocol=under,
             epochs=setting.epochs[under],
-            learning_rate=rate(under, RATES[self.method]) if self.method in RATES else 0.0,
+            learning_rate=rate(under, RATES.get(self.method, RATE)),
             seed=self.seed,
             **CONSTANTS.get(self.method, SOFTMAX),
         )
@@ -205,7 +206,7 @@ def publish(setting: Setting) -> None:
         for cell in grid_records.load(folder)
         if cell.name in wanted and cell.made_with(wanted[cell.name])
     ]
-    rates = ", ".join(f"{factor:g} times that for {name}" for name, factor in RATES.items())
+    rates = ", ".join(f"{factor:g} times for {name}" for name, factor in RATES.items())
     constants = "; ".join(
         f"{name}: " + ", ".join(f"{key} {value:g}" for key, value in values.items())
         for name, values in {"all with a softmax": SOFTMAX, **CONSTANTS}.items()
@@ -220,8 +221,8 @@ def publish(setting: Setting) -> None:
         "networks of `cifar10-54k`, whose training images are the same. A difference is that of "
         "the AP of each query, averaged over the seeds that both have, with its paired bootstrap "
         "interval. "
-        f"Learning rates: the recipe's, {rates} (grid_rates.py). Constants that are not each "
-        f"objective's defaults: {constants} (grid_constants.py). "
+        f"Learning rates: {RATE:g} times the recipe's, {rates} (grid_rates.py). Constants that are "
+        f"not each objective's defaults: {constants} (grid_constants.py). "
         + (
             f"Not run: {len(wanted) - len(recorded)} of {len(wanted)} cells."
             if len(recorded) < len(wanted)

@@ -37,10 +37,18 @@ TRIED: dict[str, tuple[Tried, ...]] = {
         (1, {"softmax_scale": 8.0, "softmax_margin": 0.4}),
         (1, {"softmax_scale": 5.0, "softmax_margin": 0.4}),
         (1, {"softmax_scale": 8.0, "softmax_margin": 0.6}),
+        (2, {"softmax_scale": 8.0, "softmax_margin": 0.4}),
+        (2, {"softmax_scale": 5.0, "softmax_margin": 0.4}),
+        (2, {"softmax_scale": 3.0, "softmax_margin": 0.4}),
+        (2, {"softmax_scale": 5.0, "softmax_margin": 0.2}),
+        (3, {"softmax_scale": 5.0, "softmax_margin": 0.4}),
     ),
     "softmax": (
         (1, {"softmax_scale": 12.0, "softmax_margin": 0.4}),
         (1, {"softmax_scale": 8.0, "softmax_margin": 0.4}),
+        (2, {"softmax_scale": 8.0, "softmax_margin": 0.4}),
+        (2, {"softmax_scale": 5.0, "softmax_margin": 0.4}),
+        (2, {"softmax_scale": 5.0, "softmax_margin": 0.2}),
     ),
     "paper": (
         (1, {"softmax_scale": 12.0}),
@@ -54,11 +62,23 @@ TRIED: dict[str, tuple[Tried, ...]] = {
                 "discriminative_weight": 0.1,
             },
         ),
+        (
+            2,
+            {
+                "softmax_scale": 5.0,
+                "quantization_weight": 0.02,
+                "centre_weight": 0.02,
+                "discriminative_weight": 0.1,
+            },
+        ),
     ),
     "no-norm": (
         (1, {"softmax_scale": 12.0, "softmax_margin": 0.4}),
         (1, {"softmax_scale": 8.0, "softmax_margin": 0.4}),
         (1, {"softmax_scale": 3.0, "softmax_margin": 0.4}),
+        (2, {"softmax_scale": 5.0, "softmax_margin": 0.4}),
+        (2, {"softmax_scale": 3.0, "softmax_margin": 0.4}),
+        (2, {"softmax_scale": 5.0, "softmax_margin": 0.2}),
     ),
     "orthohash": (
         (2, {"softmax_scale": 16.0, "softmax_margin": 0.2}),

@@ -3,9 +3,10 @@
     SPHEREQUANT_DATA=... python benchmarks/levelling.py results/unseen-classes-.../dsq-32
 
 Learns codes of each levelling from the training images, with the sharpness that validation images
-find for it, as a training does, and ranks them twice. To choose: validation
-images and database images of unseen classes ask the rest of the database. To report: the queries of
-the protocol, beside the class centre and FAISS's quantizers of the same embeddings.
+find, as a training does; also codes of a byte less, which leave room for the norm that Euclidean
+distance needs. Ranks them twice. To choose: validation images and database images of unseen classes
+ask the rest of the database. To report: the queries of the protocol, beside the class centre and
+FAISS's quantizers of the same embeddings.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 LEVELLINGS = (0.0, 0.5, 0.7, 0.8, 1.0)
 PLAIN = "codes of plain embeddings"
 QUANTIZERS = ("pq", "opq", "rq", "lsq")
+NORM_BITS = 8  # what the norm of an item would take, which Euclidean distance needs
 CHOOSING = 750  # database images of unseen classes that ask
 SOURCES = {"tiny-imagenet": "tiny-imagenet.zip", "cifar10": "cifar10.zip"}
 
@@ -66,10 +68,14 @@ def main() -> None:
     for name, one in _variants(model, data):
         if one.encoder.target is not None:
             sharpness[name] = f"{one.encoder.target.sharpness:g}"
-        coded = requantize(one, reported.training, None, model.bits)
-        by_score = [rank_by_scores(coded, both) for both in (reported, chosen)]
-        rankings[name] = [ranked["codes"].ap for ranked in by_score]
-        rankings[f"{name}, by Euclidean distance"] = [ranked["euclidean"].ap for ranked in by_score]
+        for bits in (model.bits, model.bits - NORM_BITS):
+            coded = requantize(one, reported.training, None, bits)
+            by_score = [rank_by_scores(coded, both) for both in (reported, chosen)]
+            title = name if bits == model.bits else f"{name}, {bits} bits"
+            rankings[title] = [ranked["codes"].ap for ranked in by_score]
+            rankings[f"{title}, by Euclidean distance"] = [
+                ranked["euclidean"].ap for ranked in by_score
+            ]
         print(name, *(ap.mean() for ap in rankings[name]), file=sys.stderr, flush=True)
     rankings["float embeddings"] = [rank_floats(both).ap for both in (reported, chosen)]
     rankings["class centre"] = [rank_class_centres(model, both).ap for both in (reported, chosen)]

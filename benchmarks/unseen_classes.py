@@ -33,6 +33,7 @@ def main() -> None:
     """Train, evaluate, record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--split-seed", type=int, default=0, help="which classes are unseen")
     parser.add_argument("--backbone", choices=("mobilenetv2", "small"), default="small")
     parser.add_argument("--source", choices=TITLES, default="tiny-imagenet")
     parser.add_argument("--image-size", type=int, help="the source's own unless given")
@@ -53,10 +54,13 @@ def main() -> None:
         epochs=options.epochs,
         protocol="unseen-classes",
         seed=options.seed,
+        split_seed=options.split_seed,
     )
     name = f"unseen-classes-{options.backbone}-{side}px-{options.epochs}-epochs-seed-{options.seed}"
     if options.source != "tiny-imagenet":
         name = name.replace("unseen-classes", f"unseen-classes-{options.source}")
+    if options.split_seed:
+        name += f"-split-{options.split_seed}"
     model = trained(f"{name}/dsq-32", source, config)
     report = evaluate(model, source, "unseen-classes", baselines=True, out=f"results/{name}/report")
     unseen = report.to_dict()
@@ -69,8 +73,8 @@ def main() -> None:
         f"{model.summary['seconds']:.0f} s. {classes} classes seen, {left_out} unseen; "
         f"{unseen['query_count']} queries of unseen and {unseen['seen']['query_count']} of seen "
         f"classes against {unseen['database_count']}. 32 bits, mAP@all, seed {options.seed}, split "
-        "seed 0, one seed. FAISS's quantizers are learned on the same embeddings, of the training "
-        "images only.",
+        f"seed {options.split_seed}, one seed. FAISS's quantizers are learned on the same "
+        "embeddings, of the training images only.",
         [
             {
                 "caption": "mAP over queries of unseen and of seen classes",

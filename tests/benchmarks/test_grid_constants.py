@@ -31,7 +31,7 @@ def test_constants_reach_the_training(method):
 def test_what_the_grid_has_was_tried(method):
     config = grid.Wanted("cifar10-54k", method, 32, 0).config(grid.REDUCED)
     used = resolve(config, images=4_750, labelled=True, bf16_pays=False)
-    factor = grid.RATES.get(method, 1)
+    factor = grid.RATES.get(method, grid.RATE)
     tried = [constants for rate, constants in TRIED[method] if rate == factor]
     assert {name: getattr(used, name) for name in tried[0]} in tried
 
