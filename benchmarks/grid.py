@@ -15,7 +15,7 @@ import os
 import sys
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grid_records
 import grid_tables
@@ -49,20 +49,25 @@ POST_HOC = ("dsq", "softmax", "softmax-centre")
 BASELINES = ("pq", "opq", "rq", "lsq", "itq", "itq_asymmetric")
 # The same training images: one network serves both.
 TRAINED_UNDER = {"cifar10-59k": "cifar10-54k"}
-# Times the recipe's learning rate, and the constants: the best of those that were tried on images
-# which are neither trained on nor queries (grid_constants.py, grid_rates.py). One rate is for all
-# whose own does not stand here; so is the scale of the softmax.
-RATE = 2.0
-RATES = {"csq": 4.0}
-SOFTMAX: dict[str, Any] = {"softmax_scale": 5.0}
-CONSTANTS: dict[str, dict[str, Any]] = {
-    "orthohash": {**SOFTMAX, "softmax_margin": 0.4},
-    "csq": {"quantization_weight": 0.1},
-    "paper": {
-        **SOFTMAX,
-        "quantization_weight": 0.02,
-        "centre_weight": 0.02,
-        "discriminative_weight": 0.1,
+# Times the recipe's learning rate, and constants.
+Searched: TypeAlias = tuple[float, dict[str, Any]]
+_A_FIFTH = {"quantization_weight": 0.02, "centre_weight": 0.02, "discriminative_weight": 0.1}
+_CSQ: Searched = (4.0, {"quantization_weight": 0.1})
+# By the protocol that trains, the best of those that were tried on images which are neither trained
+# on nor queries (grid_constants.py, grid_rates.py). Those of "dsq" are for all methods whose own do
+# not stand here.
+SEARCHED: dict[str, dict[str, Searched]] = {
+    "cifar10-54k": {
+        "dsq": (2.0, {"softmax_scale": 5.0}),
+        "paper": (2.0, {"softmax_scale": 5.0, **_A_FIFTH}),
+        "orthohash": (2.0, {"softmax_scale": 5.0, "softmax_margin": 0.4}),
+        "csq": _CSQ,
+    },
+    "cifar10-full": {
+        "dsq": (1.0, {"softmax_scale": 8.0}),
+        "paper": (1.0, {"softmax_scale": 8.0, **_A_FIFTH}),
+        "orthohash": (2.0, {"softmax_scale": 5.0, "softmax_margin": 0.4}),
+        "csq": _CSQ,
     },
 }
 IMAGES = {"cifar10-54k": 4_750, "cifar10-full": 49_500}  # trained on
@@ -115,6 +120,7 @@ class Wanted:
     def config(self, setting: Setting) -> TrainConfig:
         """What it is trained with."""
         under = TRAINED_UNDER.get(self.protocol, self.protocol)
+        factor, constants = searched(under, self.method)
         return TrainConfig(
             bits=self.bits,
             objective="dsq" if self.method in SPARSE else self.method,
@@ -123,14 +129,19 @@ class Wanted:
             image_size=setting.image_size,
             protocol=under,
             epochs=setting.epochs[under],
-            learning_rate=rate(under, RATES.get(self.method, RATE)),
+            learning_rate=0.0 if factor == 1 else rate(under, factor),
             seed=self.seed,
-            **CONSTANTS.get(self.method, SOFTMAX),
+            **constants,
         )
 
     def settings(self, setting: Setting) -> dict[str, Any]:
         """What makes its record valid."""
         return {**self.config(setting).to_dict(), "baselines": list(self.baselines())}
+
+
+def searched(protocol: str, method: str) -> Searched:
+    """Return what was found for a method under the protocol that trains."""
+    return SEARCHED[protocol].get(method, SEARCHED[protocol]["dsq"])
 
 
 def rate(protocol: str, factor: float) -> float:
@@ -206,10 +217,14 @@ def publish(setting: Setting) -> None:
         for cell in grid_records.load(folder)
         if cell.name in wanted and cell.made_with(wanted[cell.name])
     ]
-    rates = ", ".join(f"{factor:g} times for {name}" for name, factor in RATES.items())
-    constants = "; ".join(
-        f"{name}: " + ", ".join(f"{key} {value:g}" for key, value in values.items())
-        for name, values in {"all with a softmax": SOFTMAX, **CONSTANTS}.items()
+    constants = ". ".join(
+        f"Under `{protocol}` "
+        + "; ".join(
+            f"{'all others' if method == 'dsq' else method}: {factor:g} times the recipe's rate, "
+            + ", ".join(f"{key} {value:g}" for key, value in values.items())
+            for method, (factor, values) in reversed(of_method.items())
+        )
+        for protocol, of_method in SEARCHED.items()
     )
     results.record(
         f"grid-{setting.name}",
@@ -221,8 +236,7 @@ def publish(setting: Setting) -> None:
         "networks of `cifar10-54k`, whose training images are the same. A difference is that of "
         "the AP of each query, averaged over the seeds that both have, with its paired bootstrap "
         "interval. "
-        f"Learning rates: {RATE:g} times the recipe's, {rates} (grid_rates.py). Constants that are "
-        f"not each objective's defaults: {constants} (grid_constants.py). "
+        f"What is not each objective's default (grid_constants.py, grid_rates.py): {constants}. "
         + (
             f"Not run: {len(wanted) - len(recorded)} of {len(wanted)} cells."
             if len(recorded) < len(wanted)

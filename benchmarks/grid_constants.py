@@ -2,10 +2,11 @@
 
     SPHEREQUANT_DATA=... python benchmarks/grid_constants.py
 
-Weights of DSQ's terms, scale, margin and learning rate of the orthogonal targets, weight of central
-similarity's quantization: each method is trained under cifar10-54k with several, shorter and on
-smaller images than in the grid, with seeds that the grid does not have; 2,000 images of the
-database that were not trained on ask the training images. A training that ended is not run again.
+Weights of DSQ's terms, scale, margin and learning rate of all that have a softmax, weight of central
+similarity's quantization: each method is trained with several, on images of the grid's reduced
+setting, with seeds that the grid does not have; images of the database that were not trained on, at
+most 2,000, ask the training images. What suits 5,000 training images need not suit 50,000:
+`--protocol cifar10-full` is a search of its own. A training that ended is not run again.
 """
 
 from __future__ import annotations
@@ -18,17 +19,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import results
-from grid_rates import PROTOCOL, settings_of
+from grid_rates import settings_of
 from spherequant.evaluation.validation import Validation, ask_training_images
 from spherequant.images import Limits, Source, make_split, open_source
 from training_runs import trained
 
 if TYPE_CHECKING:
+    from grid import Searched
     from spherequant import Model, TrainConfig
 
-# Of each method, what was tried: times the recipe's learning rate, and the constants.
-Tried = tuple[float, dict[str, Any]]
-TRIED: dict[str, tuple[Tried, ...]] = {
+_FEW_IMAGES: dict[str, tuple[Searched, ...]] = {
     "dsq": (
         (1, {"quantization_weight": 0.1, "centre_weight": 0.1, "discriminative_weight": 0.5}),
         (1, {"quantization_weight": 0.1, "centre_weight": 0.0, "discriminative_weight": 0.5}),
@@ -96,21 +96,37 @@ TRIED: dict[str, tuple[Tried, ...]] = {
         (4, {"quantization_weight": 0.0001}),
     ),
 }
-SEEDS = (7, 8)
-NAME = "grid-constants"
+_MANY_IMAGES: dict[str, tuple[Searched, ...]] = {
+    "dsq": (
+        (1, {"softmax_scale": 12.0, "softmax_margin": 0.4}),
+        (1, {"softmax_scale": 8.0, "softmax_margin": 0.4}),
+        (2, {"softmax_scale": 8.0, "softmax_margin": 0.4}),
+        (2, {"softmax_scale": 5.0, "softmax_margin": 0.4}),
+    ),
+    "orthohash": (
+        (2, {"softmax_scale": 5.0, "softmax_margin": 0.4}),
+        (1, {"softmax_scale": 5.0, "softmax_margin": 0.4}),
+        (1, {"softmax_scale": 8.0, "softmax_margin": 0.4}),
+    ),
+}
+TRIED = {"cifar10-54k": _FEW_IMAGES, "cifar10-full": _MANY_IMAGES}
+EPOCHS = {"cifar10-54k": 8, "cifar10-full": 4}
+SEEDS = {"cifar10-54k": (7, 8), "cifar10-full": (7,)}
+NAMES = {"cifar10-54k": "grid-constants", "cifar10-full": "grid-constants-full"}
 
 
-def measure(config: TrainConfig, tried: Tried, source: str) -> Validation:
+def measure(config: TrainConfig, tried: Searched, source: str) -> Validation:
     """Train, and ask the training images with images of the database that are not among them."""
     values = "-".join(f"{value:g}" for value in (tried[0], *tried[1].values()))
-    name = f"{NAME}/{config.objective}-{values}-{config.epochs}-{config.image_size}-{config.seed}"
+    folder = NAMES[config.protocol]
+    name = f"{folder}/{config.objective}-{values}-{config.epochs}-{config.image_size}-{config.seed}"
     model = trained(name, source, dataclasses.replace(config, **tried[1]))
     with open_source(source) as opened:
         return _ask(model, opened)
 
 
 def _ask(model: Model, opened: Source) -> Validation:
-    split = make_split(opened.items, PROTOCOL)
+    split = make_split(opened.items, model.config.protocol)
     held_out = np.setdiff1d(split.database, split.training)
     found = ask_training_images(model, opened, split, held_out, Limits())
     if found is None:
@@ -121,19 +137,23 @@ def _ask(model: Model, opened: Source) -> Validation:
 def main() -> None:
     """Run what is missing, record."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--protocol", choices=TRIED, default="cifar10-54k")
+    parser.add_argument("--epochs", type=int)
     parser.add_argument("--image-size", type=int, default=16)
-    parser.add_argument("--methods", nargs="+", choices=TRIED, default=list(TRIED))
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--methods", nargs="+")
+    parser.add_argument("--seeds", type=int, nargs="+")
     options = parser.parse_args()
+    protocol, tried = options.protocol, TRIED[options.protocol]
+    epochs = options.epochs or EPOCHS[protocol]
+    seeds = options.seeds or SEEDS[protocol]
     source = str(results.data_file("SPHEREQUANT_DATA", "cifar10.zip"))
     rows: list[list[Any]] = []
     asked = database = 0
-    for method in options.methods:
-        for factor, constants in TRIED[method]:
+    for method in options.methods or tried:
+        for factor, constants in tried[method]:
             found = []
-            for seed in options.seeds:
-                config = settings_of(method, factor, options.epochs, options.image_size)
+            for seed in seeds:
+                config = settings_of(method, factor, epochs, options.image_size, protocol)
                 config = dataclasses.replace(config, seed=seed)
                 one = measure(config, (factor, constants), source)
                 asked, database = one.query_count, one.database_count
@@ -144,11 +164,11 @@ def main() -> None:
             named = ", ".join(f"{name} {value:g}" for name, value in constants.items())
             rows.append([method, named, factor, float(np.mean(found)), min(found), max(found)])
     results.record(
-        NAME,
-        "Constants of methods of the grid",
-        f"`small` at {options.image_size} pixels, {options.epochs} epochs, 32 bits, seeds "
-        f"{', '.join(map(str, options.seeds))}; learning rates are multiples of the recipe's. mAP "
-        f"of {asked:,} images of the database of `{PROTOCOL}` that were not trained on, asking its "
+        NAMES[protocol],
+        f"Constants of methods of the grid: `{protocol}`",
+        f"`small` at {options.image_size} pixels, {epochs} epochs, 32 bits, seeds "
+        f"{', '.join(map(str, seeds))}; learning rates are multiples of the recipe's. mAP of "
+        f"{asked:,} images of the database of `{protocol}` that were not trained on, asking "
         f"{database:,} training images. No query was looked at.",
         [
             {
@@ -158,9 +178,9 @@ def main() -> None:
             }
         ],
         setting={
-            "epochs": options.epochs,
+            "epochs": epochs,
             "image_size": options.image_size,
-            "seeds": list(options.seeds),
+            "seeds": list(seeds),
         },
     )
 

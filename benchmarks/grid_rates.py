@@ -29,7 +29,9 @@ SEED = 7
 NAME = "grid-rates"
 
 
-def settings_of(method: str, factor: float, epochs: int, image_size: int) -> TrainConfig:
+def settings_of(
+    method: str, factor: float, epochs: int, image_size: int, protocol: str = PROTOCOL
+) -> TrainConfig:
     """What one training of the search is asked for."""
     return TrainConfig(
         bits=32,
@@ -37,9 +39,9 @@ def settings_of(method: str, factor: float, epochs: int, image_size: int) -> Tra
         backbone="small",
         image_size=image_size,
         mirror=False,
-        protocol=PROTOCOL,
+        protocol=protocol,
         epochs=epochs,
-        learning_rate=rate(PROTOCOL, factor),
+        learning_rate=rate(protocol, factor),
         seed=SEED,
     )
 
