@@ -1,12 +1,13 @@
 """Constants of the grid's methods, by images that are neither trained on nor queries.
 
     SPHEREQUANT_DATA=... python benchmarks/grid_constants.py
+    SPHEREQUANT_DATA=... python benchmarks/grid_constants.py --protocol cifar10-full
 
-Weights of DSQ's terms, scale, margin and learning rate of all that have a softmax, weight of central
-similarity's quantization: each method is trained with several, on images of the grid's reduced
-setting, with seeds that the grid does not have; images of the database that were not trained on, at
-most 2,000, ask the training images. What suits 5,000 training images need not suit 50,000:
-`--protocol cifar10-full` is a search of its own. A training that ended is not run again.
+Weights of DSQ's terms, scale, margin and learning rate of all that have a softmax, weight of
+central similarity's quantization: each method is trained with several, on smaller images, with
+seeds that the grid does not have; images of the database that were not trained on, at most 2,000,
+ask the training images. What suits 5,000 training images need not suit 50,000, so each protocol
+that trains has a search of its own. A training that ended is not run again.
 """
 
 from __future__ import annotations

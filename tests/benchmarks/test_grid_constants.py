@@ -9,7 +9,6 @@ from grid_constants import SEEDS, TRIED
 from grid_rates import settings_of
 from spherequant.training.recipe import resolve
 
-
 ALL = [(protocol, method) for protocol, tried in TRIED.items() for method in tried]
 
 
