@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from spherequant.evaluation import paired_bootstrap
+from spherequant.evaluation.baselines import rankings_of
+from training_runs import SCORES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,12 +27,18 @@ class Row:
     Attributes:
         title: in the table.
         method: whose embeddings.
-        ranking: which of its rankings.
+        ranking: which of its rankings; of FAISS's codes, which have one by each score, the first.
     """
 
     title: str
     method: str
     ranking: str = "codes"
+
+    def by_score(self) -> dict[str, str]:
+        """Its rankings, with what each adds to the title."""
+        if self.ranking not in _FAISS:
+            return {self.ranking: ""}
+        return {name: SCORES.get(score, "") for score, name in rankings_of(self.ranking).items()}
 
 
 _FAISS = {
@@ -76,7 +84,7 @@ ROWS = (
 
 def compared(method: str) -> set[str]:
     """The rankings of a method that tables compare query by query."""
-    return {row.ranking for row in ROWS if row.method == method}
+    return {name for row in ROWS if row.method == method for name in row.by_score()}
 
 
 def tables(cells: Sequence[Cell], places: Sequence[Place]) -> list[dict[str, Any]]:
@@ -117,29 +125,41 @@ def _maps(cells: Sequence[Cell], places: Sequence[Place]) -> dict[str, Any]:
         "caption": "mAP, mean over seeds (least to most)",
         "columns": ["method", *(f"{protocol}, {bits} bits" for protocol, bits in places)],
         "rows": [
-            [row.title, *(_spread(_of(cells, row, place), row.ranking) for place in places)]
+            [row.title, *(_spread(_of(cells, row, place), row) for place in places)]
             for row in ROWS
             if any(_of(cells, row, place) for place in places)
         ],
     }
 
 
-def _spread(cells: Sequence[Cell], ranking: str) -> str | None:
+def _best(cells: Sequence[Cell], row: Row) -> tuple[str, str]:
+    """A row's ranking by the score that is best over these cells, and what it adds to the title."""
+    kept = [name for name in row.by_score() if all(name in cell.ap for cell in cells)]
+    best = max(
+        kept or [row.ranking], key=lambda name: float(np.mean([cell.maps[name] for cell in cells]))
+    )
+    return best, row.by_score()[best]
+
+
+def _spread(cells: Sequence[Cell], row: Row) -> str | None:
     """Mean and range over seeds, with what made them."""
     if not cells:
         return None
+    ranking, scored = _best(cells, row)
     maps = [cell.maps[ranking] for cell in cells]
     seeds = ", ".join(str(cell.seed) for cell in cells)
     between = f" ({min(maps):.4f} to {max(maps):.4f})" if len(maps) > 1 else ""
     made = sorted({f"{cell.epochs} epochs, {cell.image_size} px" for cell in cells})
-    return f"{np.mean(maps):.4f}{between}; seed {seeds}; {'; '.join(made)}"
+    return f"{np.mean(maps):.4f}{between}{scored}; seed {seeds}; {'; '.join(made)}"
 
 
-def compare(cells: Sequence[Cell], row: Row, place: Place) -> tuple[list[int], Comparison] | None:
+def compare(
+    cells: Sequence[Cell], row: Row, place: Place
+) -> tuple[str, list[int], Comparison] | None:
     """DSQ less another row over the seeds that both have; None without any.
 
     Returns:
-        The seeds, and the paired bootstrap of the difference averaged over them.
+        The row's title, the seeds, and the paired bootstrap of the difference averaged over them.
     """
     ours = {cell.seed: cell for cell in _of(cells, OURS, place)}
     # Of rows that came to be later, older cells have the mean alone.
@@ -149,9 +169,14 @@ def compare(cells: Sequence[Cell], row: Row, place: Place) -> tuple[list[int], C
         return None
     if len({cell.queries for cell in [*ours.values(), *theirs.values()]}) > 1:
         raise SystemExit(f"cells of {place} were asked different queries: run them again")
-    return seeds, paired_bootstrap(
-        np.stack([ours[seed].average_precision("codes") for seed in seeds]),
-        np.stack([theirs[seed].average_precision(row.ranking) for seed in seeds]),
+    ranking, scored = _best([theirs[seed] for seed in seeds], row)
+    return (
+        f"{row.title}{scored}",
+        seeds,
+        paired_bootstrap(
+            np.stack([ours[seed].average_precision("codes") for seed in seeds]),
+            np.stack([theirs[seed].average_precision(ranking) for seed in seeds]),
+        ),
     )
 
 
@@ -161,11 +186,11 @@ def _differences(cells: Sequence[Cell], place: Place) -> dict[str, Any]:
         compared = compare(cells, row, place)
         if compared is None:
             continue
-        seeds, result = compared
+        title, seeds, result = compared
         interval = f"[{result.low:+.4f}, {result.high:+.4f}]"
         named = ", ".join(map(str, seeds))
         verdict = f"DSQ is {verdict_of(result)}" + (", one seed" if len(seeds) == 1 else "")
-        rows.append([row.title, f"{result.difference:+.4f}", interval, verdict, named])
+        rows.append([title, f"{result.difference:+.4f}", interval, verdict, named])
     return {
         "caption": f"{place[0]}, {place[1]} bits: DSQ less the other, paired over queries",
         "columns": ["other", "difference of mAP", "95 % interval", "verdict", "seeds"],

@@ -46,14 +46,25 @@ def test_seeds_stand_with_their_spread_and_what_was_not_run_is_none(cells):
 
 
 def test_a_difference_is_over_the_seeds_that_both_have(cells):
-    seeds, result = compare(cells, Row("", "softmax"), PLACE)
+    _, seeds, result = compare(cells, Row("", "softmax"), PLACE)
     assert seeds == [0]
     assert result.difference == pytest.approx(0.1, abs=1e-4)
     assert result.above
-    seeds, result = compare(cells, Row("", "softmax", "rq"), PLACE)
+    _, seeds, result = compare(cells, Row("", "softmax", "rq"), PLACE)
     assert result.difference == pytest.approx(-0.2, abs=1e-4)
     assert not result.at_or_above
     assert compare(cells, Row("", "csq"), PLACE) is None
+
+
+def test_faiss_stands_by_its_best_score(cell_of):
+    ap = np.linspace(0.2, 0.8, 50)
+    ours = cell_of("dsq", 0, codes=ap)
+    by_score = {"opq": ap - 0.1, "opq_cosine": ap - 0.2, "opq_euclidean": ap - 0.05}
+    table, differences, _ = tables([ours, cell_of("softmax", 0, **by_score)], [PLACE])
+    named = {row[0]: row[1] for row in table["rows"]}
+    assert named["softmax, then FAISS OPQ"].startswith("0.4500, by Euclidean distance; seed 0")
+    named = {row[0]: row[1] for row in differences["rows"]}
+    assert named == {"softmax, then FAISS OPQ, by Euclidean distance": "+0.0500"}
 
 
 def test_verdicts_are_printed_for_every_row_with_a_cell(cells):
@@ -85,4 +96,4 @@ def test_other_queries_cannot_be_compared(cells, cell_of):
 
 def test_what_tables_compare_is_kept():
     assert compared("csq") == {"codes", "hamming"}
-    assert {"codes", "float", "class_centre", "pq"} <= compared("dsq")
+    assert {"codes", "float", "class_centre", "pq", "pq_cosine", "itq"} <= compared("dsq")
