@@ -52,7 +52,6 @@ TRAINED_UNDER = {"cifar10-59k": "cifar10-54k"}
 # Times the recipe's learning rate, and constants.
 Searched: TypeAlias = tuple[float, dict[str, Any]]
 _A_FIFTH = {"quantization_weight": 0.02, "centre_weight": 0.02, "discriminative_weight": 0.1}
-_CSQ: Searched = (4.0, {"quantization_weight": 0.1})
 # By the protocol that trains, the best of those that were tried on images which are neither trained
 # on nor queries (grid_constants.py, grid_rates.py). Those of "dsq" are for all methods whose own do
 # not stand here.
@@ -61,13 +60,13 @@ SEARCHED: dict[str, dict[str, Searched]] = {
         "dsq": (2.0, {"softmax_scale": 5.0}),
         "paper": (2.0, {"softmax_scale": 5.0, **_A_FIFTH}),
         "orthohash": (2.0, {"softmax_scale": 5.0, "softmax_margin": 0.4}),
-        "csq": _CSQ,
+        "csq": (4.0, {"quantization_weight": 0.1}),
     },
     "cifar10-full": {
-        "dsq": (1.0, {"softmax_scale": 8.0}),
-        "paper": (1.0, {"softmax_scale": 8.0, **_A_FIFTH}),
-        "orthohash": (2.0, {"softmax_scale": 5.0, "softmax_margin": 0.4}),
-        "csq": _CSQ,
+        "dsq": (1.0, {"softmax_scale": 5.0}),
+        "paper": (1.0, {"softmax_scale": 5.0, **_A_FIFTH}),
+        "orthohash": (1.0, {"softmax_scale": 5.0, "softmax_margin": 0.4}),
+        "csq": (2.0, {"quantization_weight": 0.1}),
     },
 }
 IMAGES = {"cifar10-54k": 4_750, "cifar10-full": 49_500}  # trained on

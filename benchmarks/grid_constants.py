@@ -101,13 +101,20 @@ _MANY_IMAGES: dict[str, tuple[Searched, ...]] = {
     "dsq": (
         (1, {"softmax_scale": 12.0, "softmax_margin": 0.4}),
         (1, {"softmax_scale": 8.0, "softmax_margin": 0.4}),
+        (1, {"softmax_scale": 5.0, "softmax_margin": 0.4}),
         (2, {"softmax_scale": 8.0, "softmax_margin": 0.4}),
         (2, {"softmax_scale": 5.0, "softmax_margin": 0.4}),
+        (0.5, {"softmax_scale": 8.0, "softmax_margin": 0.4}),
     ),
     "orthohash": (
         (2, {"softmax_scale": 5.0, "softmax_margin": 0.4}),
         (1, {"softmax_scale": 5.0, "softmax_margin": 0.4}),
         (1, {"softmax_scale": 8.0, "softmax_margin": 0.4}),
+    ),
+    "csq": (
+        (4, {"quantization_weight": 0.1}),
+        (2, {"quantization_weight": 0.1}),
+        (1, {"quantization_weight": 0.1}),
     ),
 }
 TRIED = {"cifar10-54k": _FEW_IMAGES, "cifar10-full": _MANY_IMAGES}
@@ -167,8 +174,8 @@ def main() -> None:
     results.record(
         NAMES[protocol],
         f"Constants of methods of the grid: `{protocol}`",
-        f"`small` at {options.image_size} pixels, {epochs} epochs, 32 bits, seeds "
-        f"{', '.join(map(str, seeds))}; learning rates are multiples of the recipe's. mAP of "
+        f"`small` at {options.image_size} pixels, {epochs} epochs, 32 bits, "
+        f"seed {', '.join(map(str, seeds))}; learning rates are multiples of the recipe's. mAP of "
         f"{asked:,} images of the database of `{protocol}` that were not trained on, asking "
         f"{database:,} training images. No query was looked at.",
         [
