@@ -91,24 +91,30 @@ def test_few_images_and_nothing_to_gain_choose_nothing():
 
 
 def test_a_gain_within_chance_chooses_nothing(monkeypatch):
-    """Each factor is given its own AP of each query; the first is better than 1, or seems so."""
+    """Each factor is given its own AP of each query; the first is better than 1, or seems so.
+
+    The second is less so, but always.
+    """
     asking = LEAST_ASKING
     held_out = LabelledVectors(HELD_OUT.z_ND[:asking], HELD_OUT.labels_NC[:asking])
     gain_Q = np.random.default_rng(0).permutation(np.linspace(-0.5, 1.0, asking))
     error = gain_Q.std(ddof=1) / asking**0.5
 
-    def chosen(mean: float) -> float:
+    def chosen(mean: float, less: float = 0.0) -> float:
         shifted_Q = gain_Q - gain_Q.mean() + mean
+        gains = {0: shifted_Q, 1: np.full(asking, less)}
         given = iter(
             half_Q
             for number in range(len(SHARPNESSES))
-            for half_Q in (shifted_Q * (number == 0), np.zeros(asking))
+            for half_Q in (gains.get(number, np.zeros(asking)), np.zeros(asking))
         )
         monkeypatch.setattr(sharpness, "_average_precision", lambda *_: next(given))
         return choose_sharpness(target(2.0), TRAINED, held_out)
 
     assert chosen(1.9 * error) == SHARPNESS
     assert chosen(2.1 * error) == SHARPNESSES[0]
+    assert chosen(1.9 * error, less=error) == SHARPNESSES[1]
+    assert chosen(2.1 * error, less=error) == SHARPNESSES[0]
 
 
 class TestReach:

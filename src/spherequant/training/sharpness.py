@@ -55,8 +55,9 @@ def choose_sharpness(
 
     Each held-out image asks twice, with its embedding: the targets of trained images, which are
     what most databases hold, and the targets of the other held-out images, which the network knows
-    as little as any image that is added later. The sharpness with the largest mean of both average
-    precisions is taken where the mean is above that of plain probabilities by two standard errors.
+    as little as any image that is added later. Of the sharpnesses whose mean of both average
+    precisions is above that of plain probabilities by two standard errors, the one with the largest
+    is taken.
 
     Args:
         target: with any sharpness.
@@ -65,7 +66,7 @@ def choose_sharpness(
         normalised: embeddings have length one; otherwise by Euclidean distance.
 
     Returns:
-        one of ``SHARPNESSES``; ``SHARPNESS`` where the best is not better beyond chance.
+        one of ``SHARPNESSES``; ``SHARPNESS`` where none is better beyond chance.
     """
     if len(held_out.z_ND) < LEAST_ASKING:
         return SHARPNESS
@@ -91,14 +92,14 @@ def choose_reach(target: ClassTarget, held_out: LabelledVectors) -> float:
     """Return the reach with which the labels of held-out images are predicted best.
 
     That is the largest mean over images of F1 = 2 |P and Y| / (|P| + |Y|), of predicted labels P
-    and given labels Y, where it is above that of ``REACH`` by two standard errors.
+    and given labels Y, of those that are above that of ``REACH`` by two standard errors.
 
     Args:
         target: of several labels an image, with any reach.
         held_out: images that the network was not trained on.
 
     Returns:
-        one of ``REACHES``; ``REACH`` where the best is not better beyond chance.
+        one of ``REACHES``; ``REACH`` where none is better beyond chance.
     """
     if len(held_out.z_ND) < LEAST_ASKING:
         return REACH
@@ -111,11 +112,15 @@ def choose_reach(target: ClassTarget, held_out: LabelledVectors) -> float:
 
 
 def _best(choices: Sequence[float], found: Sequence[np.ndarray], default: float) -> float:
-    """The choice whose measures of the images are largest, where that is beyond chance."""
-    best = int(np.argmax(np.mean(found, axis=1)))
-    gain_Q = found[best] - found[choices.index(default)]
-    error = gain_Q.std(ddof=1) / len(gain_Q) ** 0.5
-    return choices[best] if gain_Q.mean() > 2 * error else default
+    """The choice whose measures are largest, of those that are above the default's beyond chance.
+
+    The largest of all may be far from the default, and its gain less sure than that of one between.
+    """
+    gains_SQ = np.asarray(found) - found[choices.index(default)]
+    errors_S = gains_SQ.std(axis=1, ddof=1) / gains_SQ.shape[1] ** 0.5
+    means_S = gains_SQ.mean(axis=1)
+    surely = means_S > 2 * errors_S
+    return choices[int(np.where(surely, means_S, -np.inf).argmax())] if surely.any() else default
 
 
 def _scores(z_QD: np.ndarray, u_ND: np.ndarray, *, normalised: bool) -> np.ndarray:
