@@ -44,10 +44,11 @@ embeddings, too. The [grid](#grid-reduced), the [attribution](#attribution-reduc
 [errors of codebooks](#codebook-error), which have no mixtures, with the first; the other tables are
 to be made again.
 
-The [grid](#grid-reduced)'s trainings under `cifar10-54k`, which the attribution also has, were made
-with a softmax scale of 8 and the recipe's learning rate, before both were
-[searched together](#grid-constants): with what was found all methods but the binary ones gain, some
-more than DSQ. They are to be made again.
+The networks of the [attribution](#attribution-reduced) were trained with a softmax scale of 8 and
+the recipe's learning rate, before both were [searched together](#grid-constants): the grid has what
+was found, the attribution is to be made again.
+The sharpness of all tables but the grid's stayed 1 where the best was not surely better, though
+another may have been ([now](protocols.md#controls)).
 
 FAISS's codes are ranked by inner product, as ours are; where a table names another score, they were
 ranked by cosine and Euclidean distance, too.
@@ -173,7 +174,7 @@ HEADLINES = (
                 ("**DSQ**", "DSQ"),
                 ("with sparse codebooks (S1)", "SDSQ, budget S1, trained together"),
                 ("OrthoHash", "OrthoHash, float query"),
-                ("softmax alone + FAISS OPQ", "softmax, then FAISS OPQ"),
+                ("softmax alone + FAISS LSQ", "softmax, then FAISS LSQ"),
                 ("CSQ", "CSQ, float query"),
                 ("the paper's terms, our weights", "the paper's objective as printed"),
                 ("class centre", "class centre of DSQ"),
