@@ -210,6 +210,7 @@ def _facts(cells: Sequence[Cell]) -> dict[str, Any]:
             "evaluation, s",
             "accuracy",
             "distinct codes",
+            "machine",
         ],
         "rows": [
             [
@@ -221,6 +222,7 @@ def _facts(cells: Sequence[Cell]) -> dict[str, Any]:
                 round(cell.evaluate_seconds),
                 cell.accuracy,
                 cell.distinct_codes,
+                cell.machine,
             ]
             for cell in cells
         ],
