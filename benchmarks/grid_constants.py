@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import results
+from grid import RATES
 from grid_rates import settings_of
 from spherequant.evaluation.validation import Validation, ask_training_images
 from spherequant.images import Limits, Source, make_split, open_source
@@ -31,10 +32,42 @@ if TYPE_CHECKING:
 
 _FEW_IMAGES: dict[str, tuple[Searched, ...]] = {
     "dsq": (
-        (1, {"quantization_weight": 0.1, "centre_weight": 0.1, "discriminative_weight": 0.5}),
-        (1, {"quantization_weight": 0.1, "centre_weight": 0.0, "discriminative_weight": 0.5}),
-        (1, {"quantization_weight": 0.02, "centre_weight": 0.02, "discriminative_weight": 0.1}),
-        (1, {"quantization_weight": 0.001, "centre_weight": 0.0, "discriminative_weight": 0.005}),
+        (
+            1,
+            {
+                "softmax_scale": 12.0,
+                "quantization_weight": 0.1,
+                "centre_weight": 0.1,
+                "discriminative_weight": 0.5,
+            },
+        ),
+        (
+            1,
+            {
+                "softmax_scale": 12.0,
+                "quantization_weight": 0.1,
+                "centre_weight": 0.0,
+                "discriminative_weight": 0.5,
+            },
+        ),
+        (
+            1,
+            {
+                "softmax_scale": 12.0,
+                "quantization_weight": 0.02,
+                "centre_weight": 0.02,
+                "discriminative_weight": 0.1,
+            },
+        ),
+        (
+            1,
+            {
+                "softmax_scale": 12.0,
+                "quantization_weight": 0.001,
+                "centre_weight": 0.0,
+                "discriminative_weight": 0.005,
+            },
+        ),
         (1, {"softmax_scale": 8.0, "softmax_margin": 0.4}),
         (1, {"softmax_scale": 5.0, "softmax_margin": 0.4}),
         (1, {"softmax_scale": 8.0, "softmax_margin": 0.6}),
@@ -130,10 +163,11 @@ def measure(config: TrainConfig, tried: Searched, source: str) -> Validation:
     name = f"{folder}/{config.objective}-{values}-{config.epochs}-{config.image_size}-{config.seed}"
     model = trained(name, source, dataclasses.replace(config, **tried[1]))
     with open_source(source) as opened:
-        return _ask(model, opened)
+        return ask(model, opened)
 
 
-def _ask(model: Model, opened: Source) -> Validation:
+def ask(model: Model, opened: Source) -> Validation:
+    """Ask a model's training images with images of the database that are not among them."""
     split = make_split(opened.items, model.config.protocol)
     held_out = np.setdiff1d(split.database, split.training)
     found = ask_training_images(model, opened, split, held_out, Limits())
@@ -175,7 +209,8 @@ def main() -> None:
         NAMES[protocol],
         f"Constants of methods of the grid: `{protocol}`",
         f"`small` at {options.image_size} pixels, {epochs} epochs, 32 bits, "
-        f"seed {', '.join(map(str, seeds))}; learning rates are multiples of the recipe's. mAP of "
+        f"seed {', '.join(map(str, seeds))}; learning rates are multiples of "
+        f"{RATES[protocol]:.4g}. mAP of "
         f"{asked:,} images of the database of `{protocol}` that were not trained on, asking "
         f"{database:,} training images. No query was looked at.",
         [

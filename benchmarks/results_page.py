@@ -93,7 +93,8 @@ SECTIONS = (
     Section("CIFAR-10", ("cifar10-full", "cifar10-54k", "cifar10-59k", "cifar10")),
     Section("Code lengths", ("lengths", "prefix")),
     Section(
-        "Baselines and ablations", ("grid", "alternatives", "attribution", "margin", "class-target")
+        "Baselines and ablations",
+        ("grid", "alternatives", "attribution", "recipe", "margin", "class-target"),
     ),
     Section("Sparse codebooks", ("sparse-codes", "sparse-tables", "sparse")),
     Section("Unseen classes", ("unseen", "levelling")),

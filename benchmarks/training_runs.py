@@ -56,7 +56,7 @@ def trained(name: str, source: str, config: TrainConfig) -> Model:
         wanted = resolve(
             choose_backbone(sized, labelled=True, typical_side=sized.image_size),
             images=model.summary["images"],
-            labelled=True,
+            classes=len(model.classes),
             bf16_pays=model.config.precision == "bfloat16",
         )
         if model.config != wanted:

@@ -37,7 +37,7 @@ def test_orthogonal_targets_have_one_loss_of_unit_targets():
 
 @pytest.mark.parametrize("objective", ["csq", "orthohash"])
 def test_a_code_at_its_centre_costs_least(objective):
-    config = TrainConfig(bits=16, objective=objective, softmax_margin=0.2)
+    config = TrainConfig(bits=16, objective=objective, softmax_scale=8.0, softmax_margin=0.2)
     terms = BinaryTerms(config, 3)
     at_centre = class_targets(config, 3)[[0, 2]] / 4
     best = sum(terms(at_centre, LABELS).values())

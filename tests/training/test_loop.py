@@ -45,6 +45,7 @@ CONFIG = TrainConfig(
     weight_decay=1e-3,
     augment="shift",
     precision="float32",
+    softmax_scale=12.0,
     quantization_weight=0.1,
     centre_weight=0.2,
     discriminative_weight=0.3,
@@ -86,6 +87,7 @@ def make(
     report: Report = ignore,
     path: Path | None = None,
     held_out: TrainingImages | None = None,
+    preprocessing: Preprocessing = PRE,
 ) -> Trainer:
     """Make a trainer of a narrow network with dropout: it draws from torch's own generator."""
     torch.manual_seed(config.seed)
@@ -105,7 +107,7 @@ def make(
         raw=config.objective == "csq",
     )
     fabric = Fabric(accelerator="cpu", devices=1, precision="32-true")
-    return Trainer(learner, PRE, images, config, fabric, report, path, held_out)
+    return Trainer(learner, preprocessing, images, config, fabric, report, path, held_out)
 
 
 def everything(trainer: Trainer, encoder: Encoder) -> dict[str, np.ndarray]:
@@ -225,6 +227,27 @@ class TestSteps:
         for c in range(3):
             total = z_ND[IMAGES.labels[:, c]].sum(dim=0)
             torch.testing.assert_close(trainer.centres[c], total / total.norm())
+
+    def test_the_first_epochs_see_smaller_images_and_codes_are_of_full_ones(self, monkeypatch):
+        pixels = IMAGES.pixels.repeat(2, axis=1).repeat(2, axis=2)
+        config = dataclasses.replace(CONFIG, image_size=32, progressive=0.67)
+        images = dataclasses.replace(IMAGES, pixels=pixels)
+        trainer = make(config, images, preprocessing=Preprocessing(32))
+        network = trainer.learner.network
+        project, seen = network.project, {True: {}, False: {}}
+
+        def spy(images):
+            sides = seen[network.training].setdefault(trainer.epoch, set())
+            sides.add(tuple(images.shape[2:]))
+            return project(images)
+
+        monkeypatch.setattr(network, "project", spy)
+        monkeypatch.setattr(loop, "folded", lambda network, _size: network)
+        trainer.run()
+        assert seen[True] == {
+            epoch: {(side, side)} for epoch, side in enumerate((16, 16, 24, 24, 32, 32))
+        }
+        assert seen[False] == {epoch: {(32, 32)} for epoch in (3, 4, 6)}
 
     def test_the_last_epochs_settle(self):
         trainer = make(dataclasses.replace(CONFIG, epochs=4, settle=0.5))

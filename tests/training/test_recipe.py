@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from spherequant.embedding.backbone import DEFAULT_TIMM
@@ -10,28 +11,29 @@ from spherequant.training.recipe import choose_backbone, resolve
 def recipe(
     config: TrainConfig,
     *,
-    labelled: bool = True,
+    classes: int = 10,
     side: int = 32,
     images: int = 50_000,
     bf16: bool = False,
 ) -> TrainConfig:
-    chosen = choose_backbone(config, labelled=labelled, typical_side=side)
-    return resolve(chosen, images=images, labelled=labelled, bf16_pays=bf16)
+    chosen = choose_backbone(config, labelled=classes > 0, typical_side=side)
+    return resolve(chosen, images=images, classes=classes, bf16_pays=bf16)
 
 
-@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize("classes", [0, 2, 10, 1_000])
 @pytest.mark.parametrize("side", [0, 8, 32, 64, 65, 500])
 @pytest.mark.parametrize("images", [1, 2, 100, 5_000, 1_000_000])
 @pytest.mark.parametrize("backbone", ["auto", "small", "test_resnet"])
-def test_nothing_is_left_to_choose(labelled, side, images, backbone):
-    config = recipe(TrainConfig(backbone=backbone), labelled=labelled, side=side, images=images)
+def test_nothing_is_left_to_choose(classes, side, images, backbone):
+    config = recipe(TrainConfig(backbone=backbone), classes=classes, side=side, images=images)
     values = config.to_dict()
     assert "auto" not in {v for k, v in values.items() if k != "labels"}
     assert config.weight_decay >= 0
     assert config.dim > 0
     assert config.batch_size > 0
     assert config.learning_rate > 0
-    assert (config.epochs > 0) == labelled
+    assert (config.epochs > 0) == (config.softmax_scale > 0) == (classes > 0)
+    assert min(config.progressive, config.settle, config.softmax_margin) >= 0
     assert (config.image_size > 0) == (config.backbone == "small")  # timm's models have their own
 
 
@@ -45,7 +47,7 @@ def test_nothing_is_left_to_choose(labelled, side, images, backbone):
     ],
 )
 def test_the_backbone_suits_size_and_labels(labelled, side, backbone, weights):
-    config = recipe(TrainConfig(), labelled=labelled, side=side)
+    config = recipe(TrainConfig(), classes=10 * labelled, side=side)
     assert (config.backbone, config.weights) == (backbone, weights)
 
 
@@ -61,12 +63,12 @@ def test_small_sees_images_near_their_own_size(side, size):
     [
         TrainConfig(backbone="small", weights="none", image_size=24, dim=16, epochs=3, batch_size=9,
                     optimizer="adamw", learning_rate=0.01, weight_decay=0.0, settle=0.0,
-                    augment="none", label_smoothing=0.2, softmax_margin=0.1,
-                    precision="float32"),
+                    augment="none", label_smoothing=0.2, softmax_margin=0.1, softmax_scale=3.0,
+                    progressive=0.2, precision="float32"),
         TrainConfig(backbone="test_vit", weights="none", image_size=64, dim=200, epochs=1,
                     batch_size=5, optimizer="sgd", learning_rate=2.0, weight_decay=0.5, settle=0.3,
-                    augment="shift", label_smoothing=0.0, softmax_margin=0.0,
-                    precision="bfloat16"),
+                    augment="shift", label_smoothing=0.0, softmax_margin=0.0, softmax_scale=30.0,
+                    progressive=0.1, precision="bfloat16"),
     ],
 )  # fmt: skip
 def test_what_is_given_stays(given):
@@ -91,14 +93,31 @@ def test_small_sets_get_more_epochs_smaller_batches_and_smaller_steps():
     assert middling.epochs * 1_500 == pytest.approx(40_000, rel=0.05)
     assert (large.batch_size, middling.batch_size, tiny.batch_size) == (512, 75, 8)
     steps = (large.learning_rate, middling.learning_rate, tiny.learning_rate)
-    assert steps == pytest.approx([steps[0] * (n / 512) ** 0.5 for n in (512, 75, 8)])
+    assert steps == pytest.approx([steps[0] * (n / 128) ** 0.5 for n in (128, 75, 8)])
 
 
 def test_a_batch_that_is_given_takes_steps_of_its_size():
-    for backbone in ("small", "test_resnet"):
-        usual = recipe(TrainConfig(backbone=backbone))
-        quarter = recipe(TrainConfig(backbone=backbone, batch_size=usual.batch_size // 4))
-        assert quarter.learning_rate == pytest.approx(usual.learning_rate / 2)
+    for backbone, usual in (("small", 128), ("test_resnet", 64)):
+        rates = [
+            recipe(TrainConfig(backbone=backbone, batch_size=size)).learning_rate
+            for size in (usual, usual // 4)
+        ]
+        assert rates[1] == pytest.approx(rates[0] / 2)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10, 150])
+def test_the_scale_lets_classes_that_lie_apart_be_told_with_certainty(classes):
+    """Rows of a simplex: the farthest apart that so many can be."""
+    rows = np.eye(classes) - 1 / classes
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    logits = recipe(TrainConfig(), classes=classes).softmax_scale * rows @ rows[0]
+    assert np.exp(logits[0]) / np.exp(logits).sum() == pytest.approx(0.95, abs=1e-3)
+
+
+def test_images_of_more_than_the_smallest_side_grow():
+    grown = {side: recipe(TrainConfig(), side=side).progressive for side in (8, 16, 32, 64)}
+    assert grown == {8: 0.0, 16: 0.0, 32: 2 / 3, 64: 2 / 3}
+    assert recipe(TrainConfig(backbone="test_resnet")).progressive == 0.0
 
 
 def test_an_optimizer_that_is_given_has_its_own_steps():
@@ -113,7 +132,7 @@ def test_bfloat16_only_where_it_pays():
 
 
 def test_without_labels_nothing_is_trained_and_more_is_kept():
-    config = recipe(TrainConfig(), labelled=False)
+    config = recipe(TrainConfig(), classes=0)
     assert (config.epochs, config.dim) == (0, 128)
 
 

@@ -66,7 +66,8 @@ class TrainConfig:
         weight_decay: of the backbone and the projection.
         label_smoothing: share of the label's mass that is spread over all classes; -1 for what
             suits the margin.
-        softmax_scale: s, the length that the classifier's rows start with.
+        softmax_scale: s, the length that the classifier's rows start with; 0 for what suits the
+            number of classes.
         softmax_margin: cosine by which the classifier must prefer an image's own classes while it
             learns: their logits are lowered by softmax_margin · softmax_scale; -1 for .4, with
             ``orthohash`` .2; ``paper`` and ``csq`` have none.
@@ -80,6 +81,8 @@ class TrainConfig:
             images that the classifier is unsure of below the others, best for classes that were
             trained; 1 ranks by direction alone, better for classes that were not (docs: protocols).
         mirror: embed an image as the mean of itself and its mirror image, normalised.
+        progressive: share of the epochs, the first ones, that see smaller images: half the side,
+            then three quarters, never less than 16 pixels; -1 for what suits the backbone.
         settle: share of the epochs, the last ones, that see images as they are stored, mirrored at
             most, and labels without smoothing; -1 for what suits the backbone.
         augment: ``none``, ``shift`` (small images) or ``crop`` (photographs).
@@ -103,7 +106,7 @@ class TrainConfig:
     learning_rate: float = 0.0
     weight_decay: float = -1.0
     label_smoothing: float = -1.0
-    softmax_scale: float = 12.0
+    softmax_scale: float = 0.0
     softmax_margin: float = -1.0
     quantization_weight: float = 0.1
     centre_weight: float = 0.1
@@ -113,6 +116,7 @@ class TrainConfig:
     encode_toward_class: bool = True
     levelling: float = 0.0
     mirror: bool = True
+    progressive: float = -1.0
     settle: float = -1.0
     augment: str = AUTO
     precision: str = AUTO
@@ -160,6 +164,7 @@ class TrainConfig:
             "quantization_weight",
             "centre_weight",
             "discriminative_weight",
+            "softmax_scale",
             "seed",
             "split_seed",
         )
@@ -177,8 +182,6 @@ class TrainConfig:
             raise ConfigError(f"dim must be at most {_MOST_DIM:,}, not {self.dim:,}")
         if not 0 <= self.levelling <= 1:
             raise ConfigError(f"levelling must lie in [0, 1], not {self.levelling}")
-        if self.softmax_scale <= 0:
-            raise ConfigError(f"softmax_scale must be above 0, not {self.softmax_scale}")
         if self.rounds < 0:
             raise ConfigError(f"rounds must not be below 0: {self.rounds}")
 
@@ -187,6 +190,7 @@ class TrainConfig:
         fits = {
             "label_smoothing must lie in [0, 1)": 0 <= self.label_smoothing < 1,
             "softmax_margin must not be below 0": self.softmax_margin >= 0,
+            "progressive must lie in [0, 1)": 0 <= self.progressive < 1,
             "settle must lie in [0, 1]": 0 <= self.settle <= 1,
             "weight_decay must not be below 0": self.weight_decay >= 0,
         }

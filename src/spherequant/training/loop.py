@@ -29,6 +29,7 @@ from spherequant.training.centres import CentreSums, centres_of
 from spherequant.training.config import N_CODEWORDS
 from spherequant.training.learner import Learner, make_average, make_optimizer, rate_factor
 from spherequant.training.mixtures import with_mixtures
+from spherequant.training.progressive import resized, side_at
 from spherequant.training.randomness import key_hashes, seed_for, shuffled, uniform
 from spherequant.training.sharpness import (
     MOST_SEARCHED,
@@ -161,6 +162,12 @@ class Trainer:
         """Whether this epoch sees the images as they are stored."""
         return self.epoch >= math.ceil((1 - self.config.settle) * self.config.epochs)
 
+    @property
+    def side(self) -> int:
+        """Side of the images that this epoch sees, in pixels."""
+        share = self.config.progressive
+        return side_at(self.epoch, self.config.epochs, self.preprocessing.size, share)
+
     def run(self) -> Encoder:
         """Train to the end; return what encodes the trained network's embeddings.
 
@@ -211,6 +218,7 @@ class Trainer:
         change = self._settled_augment if self.settled else self._augment
         pixels = change(self.images.pixels[rows], numbers[rows], self.epoch)
         images = self.preprocessing.standardise(pixels.to(self.fabric.device))
+        images = resized(images, self.side)
         z_BD = self.forward(images).float()
         terms = self._terms(z_BD, rows)
         total = self._weigh(terms)

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import TYPE_CHECKING
 
-from spherequant.embedding.backbone import DEFAULT_TIMM, SMALL
+from spherequant.embedding.backbone import DEFAULT_TIMM, SMALL, SMALLEST
 
 if TYPE_CHECKING:
     from spherequant.training.config import TrainConfig
 
 # A training from scratch sees this many images at least: small sets get more epochs.
 _SMALL_SAMPLES = 40_000
-_SMALL_EPOCHS = 15
+_SMALL_EPOCHS = 20
 _TIMM_EPOCHS = 20
 # The best on validation images (benchmarks/margin.py), where mAP was lower with both, and with
 # smoothed labels alone.
 _MARGIN = 0.4
 _ORTHOGONAL_MARGIN = 0.2  # m of Hoe et al.
 _SMOOTHING = 0.1
+# Share of the epochs (benchmarks/recipe.py): those of the full side alone take a half longer.
+_SMALLER_FIRST = 2 / 3
+# The probability that the softmax can give an image's own class, where classes lie as far apart as
+# they can; what is asked beyond is left to the margin and to rows that grow.
+_CERTAINTY = 0.95
+# Images a batch from which on the rate stays: it suits 237 and 512 alike (benchmarks/recipe.py).
+_STEADY_BATCH = 128
 
 # What an objective fixes: terms that it lacks have no weight, and what has no use without a
 # discriminative term is off. Codes that no term of the objective knows are learned at the end.
@@ -68,16 +76,27 @@ def choose_backbone(config: TrainConfig, *, labelled: bool, typical_side: int) -
     return dataclasses.replace(config, backbone=backbone, weights=weights, image_size=size)
 
 
-def resolve(config: TrainConfig, *, images: int, labelled: bool, bf16_pays: bool) -> TrainConfig:
+def least_scale(classes: int) -> float:
+    """Return the softmax scale that suits so many classes.
+
+    The lower bound of Wang et al. (*CosFace*, arXiv:1801.09414, eq. 6): on the unit sphere, with C
+    classes as far apart as they can be, a smaller one cannot give an image's own class the
+    probability P: ``(C - 1) / C log((C - 1) P / (1 - P))``.
+    """
+    others = max(classes, 2) - 1
+    return others / (others + 1) * math.log(others * _CERTAINTY / (1 - _CERTAINTY))
+
+
+def resolve(config: TrainConfig, *, images: int, classes: int, bf16_pays: bool) -> TrainConfig:
     """Replace every remaining ``auto`` and 0.
 
     Args:
         config: with its backbone chosen.
         images: how many are trained on.
-        labelled: whether there are classes to learn.
+        classes: how many there are to learn; 0 without labels.
         bf16_pays: whether this device computes convolutions faster in bfloat16.
     """
-    small = config.backbone == SMALL
+    small, labelled = config.backbone == SMALL, classes > 0
     epochs = _SMALL_EPOCHS if small else _TIMM_EPOCHS
     if small:
         epochs = max(epochs, min(60, -(-_SMALL_SAMPLES // max(images, 1))))
@@ -85,9 +104,9 @@ def resolve(config: TrainConfig, *, images: int, labelled: bool, bf16_pays: bool
     optimizer = config.optimizer
     if optimizer == "auto":
         optimizer = "sgd" if small else "adamw"
-    # The rates were found with batches of so many; smaller ones take smaller steps.
+    # The rates were found with larger batches; smaller ones take smaller steps.
     if optimizer == "sgd":
-        rate, weight_decay = 0.06 * (batch / 512) ** 0.5, 0.02
+        rate, weight_decay = 0.06 * min(1.0, batch / _STEADY_BATCH) ** 0.5, 0.02
     else:
         rate, weight_decay = 1e-3 * (batch / 64) ** 0.5, 0.05
     automatic: dict[str, object] = {
@@ -95,21 +114,20 @@ def resolve(config: TrainConfig, *, images: int, labelled: bool, bf16_pays: bool
         "epochs": epochs if labelled else 0,
         "batch_size": batch,
         "learning_rate": rate,
+        "softmax_scale": round(least_scale(classes), 2) if labelled else 0.0,
+    }
+    left_open: dict[str, object] = {
+        "weight_decay": weight_decay,
+        "progressive": _SMALLER_FIRST if small and config.image_size > SMALLEST else 0.0,
+        # A network from scratch ends on the very images whose codes are stored.
+        "settle": 0.15 if small else 0.0,
+        "softmax_margin": _ORTHOGONAL_MARGIN if config.objective == "orthohash" else _MARGIN,
+        "label_smoothing": _SMOOTHING if config.softmax_margin == 0 else 0.0,
     }
     chosen = {
-        name: value for name, value in automatic.items() if getattr(config, name) == 0 and value
+        **{name: value for name, value in automatic.items() if getattr(config, name) == 0},
+        **{name: value for name, value in left_open.items() if getattr(config, name) == -1},
     }
-    if config.weight_decay < 0:
-        chosen["weight_decay"] = weight_decay
-    if config.settle < 0:
-        # A network from scratch ends on the very images whose codes are stored.
-        chosen["settle"] = 0.15 if small else 0.0
-    if config.softmax_margin < 0:
-        orthogonal = config.objective == "orthohash"
-        chosen["softmax_margin"] = _ORTHOGONAL_MARGIN if orthogonal else _MARGIN
-    if config.label_smoothing < 0:
-        margin = chosen.get("softmax_margin", config.softmax_margin)
-        chosen["label_smoothing"] = 0.0 if margin else _SMOOTHING
     chosen["optimizer"] = optimizer
     if config.augment == "auto":
         chosen["augment"] = "shift" if small else "crop"

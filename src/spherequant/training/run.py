@@ -236,7 +236,12 @@ def _set_up(
             f"objective {config.objective} is learned from labels, and there are not two of them: "
             "give labels (--labels folders or csv), or leave the objective out"
         )
-    config = resolve(config, images=len(items), labelled=labelled, bf16_pays=_bf16_pays())
+    config = resolve(
+        config,
+        images=len(items),
+        classes=len(_classes(items)) if labelled else 0,
+        bf16_pays=_bf16_pays(),
+    )
     torch.manual_seed(seed_for("weights", config.seed))
     backbone, features, preprocessing, spec = create_backbone(
         config.backbone, config.weights, config.image_size
