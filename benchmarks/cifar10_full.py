@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from spherequant import Model
 
 BITS = (16, 24, 32, 48, 64)
-EPOCHS = 22
+EPOCHS = 30
 
 
 def run_of(seed: int, epochs: int) -> tuple[str, TrainConfig]:

@@ -68,12 +68,8 @@ def main() -> None:
                 found.append(one.map)
                 seconds.append(model.summary["seconds"])
                 print(words, seed, f"{one.map:.4f}", file=sys.stderr, flush=True)
-            rows.append(
-                [
-                    *(words, config.epochs, float(np.mean(found)), min(found), max(found)),
-                    round(float(np.mean(seconds))),
-                ]
-            )
+            mean, took = float(np.mean(found)), round(float(np.mean(seconds)))
+            rows.append([words, config.epochs, mean, min(found), max(found), took])
     results.record(
         f"recipe-{protocol}",
         f"Choices of the recipe: `{protocol}`",

@@ -652,6 +652,17 @@ class TestAlternatives:
             train(rows, config, report=lambda event: stages.append(event.stage))
         assert not stages  # before any image is decoded
 
+    def test_a_backbone_of_one_size_sees_no_smaller_images(self, few):
+        stages = []
+        config = dataclasses.replace(
+            TINY, backbone="test_vit", weights="none", image_size=32, progressive=0.5
+        )
+        with pytest.raises(ConfigError, match="test_vit sees images of one size only"):
+            train(few, config, report=lambda event: stages.append(event.stage))
+        assert not stages
+        convolutional = dataclasses.replace(config, backbone="test_resnet", epochs=2)
+        assert train(few, convolutional).config.progressive == 0.5
+
     def test_more_classes_than_bits_can_tell_apart(self, few):
         many = [(f"{n}/{key}", image, f"{n % 8} {key}") for n in range(16) for key, image, _ in few]
         stages = []

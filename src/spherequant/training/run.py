@@ -246,6 +246,11 @@ def _set_up(
     backbone, features, preprocessing, spec = create_backbone(
         config.backbone, config.weights, config.image_size
     )
+    if config.progressive and getattr(backbone, "pretrained_cfg", {}).get("fixed_input_size"):
+        raise ConfigError(
+            f"the backbone {config.backbone} sees images of one size only: leave out progressive, "
+            "or make it 0"
+        )
     config = dataclasses.replace(config, image_size=preprocessing.size)
     network = EmbeddingNetwork(
         backbone, features, config.dim, normalised=config.normalised, shifted=config.binary
