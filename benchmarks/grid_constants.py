@@ -30,44 +30,24 @@ if TYPE_CHECKING:
     from grid import Searched
     from spherequant import Model, TrainConfig
 
+
+def _weighted(
+    scale: float, quantization: float, centre: float, discriminative: float
+) -> dict[str, float]:
+    return {
+        "softmax_scale": scale,
+        "quantization_weight": quantization,
+        "centre_weight": centre,
+        "discriminative_weight": discriminative,
+    }
+
+
 _FEW_IMAGES: dict[str, tuple[Searched, ...]] = {
     "dsq": (
-        (
-            1,
-            {
-                "softmax_scale": 12.0,
-                "quantization_weight": 0.1,
-                "centre_weight": 0.1,
-                "discriminative_weight": 0.5,
-            },
-        ),
-        (
-            1,
-            {
-                "softmax_scale": 12.0,
-                "quantization_weight": 0.1,
-                "centre_weight": 0.0,
-                "discriminative_weight": 0.5,
-            },
-        ),
-        (
-            1,
-            {
-                "softmax_scale": 12.0,
-                "quantization_weight": 0.02,
-                "centre_weight": 0.02,
-                "discriminative_weight": 0.1,
-            },
-        ),
-        (
-            1,
-            {
-                "softmax_scale": 12.0,
-                "quantization_weight": 0.001,
-                "centre_weight": 0.0,
-                "discriminative_weight": 0.005,
-            },
-        ),
+        (1, _weighted(12.0, 0.1, 0.1, 0.5)),
+        (1, _weighted(12.0, 0.1, 0.0, 0.5)),
+        (1, _weighted(12.0, 0.02, 0.02, 0.1)),
+        (1, _weighted(12.0, 0.001, 0.0, 0.005)),
         (1, {"softmax_scale": 8.0, "softmax_margin": 0.4}),
         (1, {"softmax_scale": 5.0, "softmax_margin": 0.4}),
         (1, {"softmax_scale": 8.0, "softmax_margin": 0.6}),
@@ -87,24 +67,8 @@ _FEW_IMAGES: dict[str, tuple[Searched, ...]] = {
     "paper": (
         (1, {"softmax_scale": 12.0}),
         (1, {"softmax_scale": 8.0}),
-        (
-            1,
-            {
-                "softmax_scale": 8.0,
-                "quantization_weight": 0.02,
-                "centre_weight": 0.02,
-                "discriminative_weight": 0.1,
-            },
-        ),
-        (
-            2,
-            {
-                "softmax_scale": 5.0,
-                "quantization_weight": 0.02,
-                "centre_weight": 0.02,
-                "discriminative_weight": 0.1,
-            },
-        ),
+        (1, _weighted(8.0, 0.02, 0.02, 0.1)),
+        (2, _weighted(5.0, 0.02, 0.02, 0.1)),
     ),
     "no-norm": (
         (1, {"softmax_scale": 12.0, "softmax_margin": 0.4}),

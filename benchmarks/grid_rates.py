@@ -2,7 +2,7 @@
 
     SPHEREQUANT_DATA=... python benchmarks/grid_rates.py
 
-The recipe's rate was found for DSQ. Each method is trained under cifar10-54k with multiples of it,
+The rate of RATES was found for DSQ. Each method is trained under cifar10-54k with multiples of it,
 shorter and on smaller images than in the grid, with a seed that the grid does not have. A training
 that was measured is not run again, and one that was cut goes on where it stopped.
 """

@@ -110,6 +110,14 @@ def make(
     return Trainer(learner, preprocessing, images, config, fabric, report, path, held_out)
 
 
+def make_growing(report: Report = ignore) -> Trainer:
+    """Make a trainer of images of 32 pixels, which the first four of six epochs see smaller."""
+    pixels = IMAGES.pixels.repeat(2, axis=1).repeat(2, axis=2)
+    config = dataclasses.replace(CONFIG, image_size=32, progressive=0.67)
+    images = dataclasses.replace(IMAGES, pixels=pixels)
+    return make(config, images, report, preprocessing=Preprocessing(32))
+
+
 def everything(trainer: Trainer, encoder: Encoder) -> dict[str, np.ndarray]:
     arrays = {name: value.numpy() for name, value in trainer.learner.state_dict().items()}
     target = encoder.target
@@ -229,10 +237,7 @@ class TestSteps:
             torch.testing.assert_close(trainer.centres[c], total / total.norm())
 
     def test_the_first_epochs_see_smaller_images_and_codes_are_of_full_ones(self, monkeypatch):
-        pixels = IMAGES.pixels.repeat(2, axis=1).repeat(2, axis=2)
-        config = dataclasses.replace(CONFIG, image_size=32, progressive=0.67)
-        images = dataclasses.replace(IMAGES, pixels=pixels)
-        trainer = make(config, images, preprocessing=Preprocessing(32))
+        trainer = make_growing()
         network = trainer.learner.network
         project, seen = network.project, {True: {}, False: {}}
 
@@ -357,6 +362,24 @@ class TestTelling:
         assert sum(e.losses["softmax"] for e in last) < 0.7 * sum(
             e.losses["softmax"] for e in first
         )
+
+
+def test_the_time_left_goes_with_the_pixels_of_an_epoch(monkeypatch):
+    seen: list[TrainEvent] = []
+    trainer, now = make_growing(seen.append), [0.0]
+    trainer._last_report = -1e9
+    step = trainer._step
+
+    def slow(*given):
+        now[0] += trainer.side**2
+        return step(*given)
+
+    monkeypatch.setattr(trainer, "_step", slow)
+    monkeypatch.setattr("spherequant.training.loop.time.perf_counter", lambda: now[0])
+    trainer.run()
+    spent = np.cumsum(np.repeat([16, 16, 24, 24, 32, 32], 4) ** 2)
+    left = [event.seconds_left for event in seen if event.stage == "train"]
+    assert left == pytest.approx(list(spent[-1] - spent))
 
 
 @pytest.fixture(scope="module")

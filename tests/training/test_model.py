@@ -208,7 +208,7 @@ class TestShortened:
         np.testing.assert_array_equal(z, digits_model.embed(pictures))
         first = digits_model.encoder.shortened(1)
         np.testing.assert_array_equal(short.encode_vectors(z), first.encode(z))
-        assert len({tuple(code) for code in short.encode_vectors(z)}) >= 3
+        assert len({tuple(code) for code in short.encode_vectors(z)}) > 1
 
     def test_it_is_another_model(self, digits_model, tmp_path):
         short = digits_model.shortened(8)

@@ -82,7 +82,8 @@ class TrainConfig:
             trained; 1 ranks by direction alone, better for classes that were not (docs: protocols).
         mirror: embed an image as the mean of itself and its mirror image, normalised.
         progressive: share of the epochs, the first ones, that see smaller images: half the side,
-            then three quarters, never less than 16 pixels; -1 for what suits the backbone.
+            then three quarters, in steps of 8 pixels and never less than 16; -1 for what suits the
+            backbone.
         settle: share of the epochs, the last ones, that see images as they are stored, mirrored at
             most, and labels without smoothing; -1 for what suits the backbone.
         augment: ``none``, ``shift`` (small images) or ``crop`` (photographs).

@@ -1,6 +1,7 @@
 """The alternating loop: network steps on L, then codes and codebooks of clean images, anew.
 
-Codes and codebooks stand still in a network step.
+Codes and codebooks stand still in a network step. They are of images at their full side, also where
+the steps around them see smaller ones.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from spherequant.training.centres import CentreSums, centres_of
 from spherequant.training.config import N_CODEWORDS
 from spherequant.training.learner import Learner, make_average, make_optimizer, rate_factor
 from spherequant.training.mixtures import with_mixtures
-from spherequant.training.progressive import resized, side_at
+from spherequant.training.progressive import pixels_seen, resized, side_at
 from spherequant.training.randomness import key_hashes, seed_for, shuffled, uniform
 from spherequant.training.sharpness import (
     MOST_SEARCHED,
@@ -60,7 +61,7 @@ class TrainEvent:
         step: steps completed, out of ``steps`` (images, when decoding).
         losses: the terms of the objective, by name; empty between steps.
         images_per_second: since the stage began in this process.
-        seconds_left: until the last step at this speed.
+        seconds_left: until the last step, at this speed for each pixel.
     """
 
     stage: str
@@ -167,6 +168,11 @@ class Trainer:
         """Side of the images that this epoch sees, in pixels."""
         share = self.config.progressive
         return side_at(self.epoch, self.config.epochs, self.preprocessing.size, share)
+
+    def _pixels_seen(self, epochs: float) -> float:
+        """Return the pixels that each image has been seen with after so many epochs."""
+        config = self.config
+        return pixels_seen(epochs, config.epochs, self.preprocessing.size, config.progressive)
 
     def run(self) -> Encoder:
         """Train to the end; return what encodes the trained network's embeddings.
@@ -403,6 +409,9 @@ class Trainer:
             )
         done = step - done_before * self.batches
         speed = done / (now - begun)
+        before, so_far, whole = map(
+            self._pixels_seen, (done_before, step / self.batches, self.config.epochs)
+        )
         self.report(
             TrainEvent(
                 "train",
@@ -412,7 +421,7 @@ class Trainer:
                 self.steps,
                 values,
                 speed * len(self.images.keys) / self.batches,
-                (self.steps - step) / speed,
+                (now - begun) * (whole - so_far) / (so_far - before),
             )
         )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 from torch.nn import functional
 
 from spherequant.embedding.backbone import SMALLEST
@@ -21,7 +22,7 @@ _MULTIPLE = 8  # backbones halve the side several times
 
 
 def side_at(epoch: int, epochs: int, size: int, share: float) -> int:
-    """Return the side of the images that an epoch sees, in pixels.
+    """Return the side of the images that an epoch sees, in pixels: in the last the full one.
 
     Args:
         epoch: counted from 0, of so many.
@@ -30,10 +31,24 @@ def side_at(epoch: int, epochs: int, size: int, share: float) -> int:
         share: of the epochs, the first ones, that see smaller images; below 1.
     """
     for step, factor in enumerate(_STEPS, 1):
-        # Rounded down: the last epoch sees the full size. A third of six epochs is two of them.
-        if epoch < int(share * epochs * step / len(_STEPS) + 1e-9):
+        # Rounded down, but for what floating point leaves off a whole number of epochs.
+        smaller = int(share * epochs * step / len(_STEPS) + 1e-9)
+        if epoch < min(smaller, epochs - 1):
             return min(size, max(SMALLEST, int(factor * size) // _MULTIPLE * _MULTIPLE))
     return size
+
+
+def pixels_seen(done: float, epochs: int, size: int, share: float) -> float:
+    """Return the pixels that each image has been seen with so far: what the time goes with.
+
+    Args:
+        done: how many epochs, in parts too, of so many.
+        epochs: in the whole training.
+        size: the full side.
+        share: of the epochs, the first ones, that see smaller images; below 1.
+    """
+    areas = [side_at(epoch, epochs, size, share) ** 2 for epoch in range(epochs)]
+    return float(np.interp(done, np.arange(epochs + 1), np.cumsum([0, *areas])))
 
 
 def resized(images: torch.Tensor, side: int) -> torch.Tensor:

@@ -25,7 +25,8 @@ _SMALLER_FIRST = 2 / 3
 # The probability that the softmax can give an image's own class, where classes lie as far apart as
 # they can; what is asked beyond is left to the margin and to rows that grow.
 _CERTAINTY = 0.95
-# Images a batch from which on the rate stays: it suits 237 and 512 alike (benchmarks/recipe.py).
+# Images a batch from which on the rate stays: it suits 237 (benchmarks/recipe.py) and 512 alike
+# (benchmarks/grid_constants.py).
 _STEADY_BATCH = 128
 
 # What an objective fixes: terms that it lacks have no weight, and what has no use without a

@@ -246,7 +246,8 @@ def _set_up(
     backbone, features, preprocessing, spec = create_backbone(
         config.backbone, config.weights, config.image_size
     )
-    if config.progressive and getattr(backbone, "pretrained_cfg", {}).get("fixed_input_size"):
+    one_size = getattr(backbone, "pretrained_cfg", {}).get("fixed_input_size")
+    if labelled and config.progressive and one_size:
         raise ConfigError(
             f"the backbone {config.backbone} sees images of one size only: leave out progressive, "
             "or make it 0"
