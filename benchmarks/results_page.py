@@ -42,10 +42,11 @@ Four things changed between these trainings, and most tables are to be made agai
   [errors of codebooks](#codebook-error), which have no mixtures, with the first.
 - Validation images choose the [sharpness](protocols.md#controls) of predictions; before, it was 2.
   Where the best value was not surely better than 1, 1 was kept, though another may have been surely
-  better: the grid alone was made without that fault.
+  better: the grid and the attribution alone were made without that fault.
 - Last, the recipe of `small` ([what it chooses](commands.md#train)): smaller images first, another
-  scale and rate. Beside [its own table](#recipe-cifar10-54k) no table has it. The grid has
-  constants of its own; the attribution has networks with a scale of 8 and half of the grid's rate.
+  scale and rate. Beside [its own table](#recipe-cifar10-54k) no table has it. The grid and
+  the attribution have constants of their own; at 64 bits the latter's are a scale of 8 and half of
+  the grid's rate.
 
 FAISS's codes are ranked by inner product, as ours are; where a table names another score, they were
 ranked by cosine and Euclidean distance, too.
