@@ -1,11 +1,11 @@
-"""What the recipe of `small` chooses beside what it could, by images that nothing else looks at.
+"""What the recipe of `small` chooses beside what it could, by images that are not queries.
 
     SPHEREQUANT_DATA=... python benchmarks/recipe.py
-    SPHEREQUANT_DATA=... python benchmarks/recipe.py --protocol cifar10-full --seeds 7
+    SPHEREQUANT_DATA=... python benchmarks/recipe.py --protocol cifar10-full
 
 Each variant changes one thing of the first; of epochs at the full side there are two thirds as
-many, which cost more pixels. Images of the database that were not
-trained on, at most 2,000, ask the training images. A training that ended is not run again.
+many, which cost more pixels. Images of the database that were not trained on, at most 2,000, ask
+the training images. A training that ended is not run again.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ from training_runs import trained
 
 EPOCHS = {"cifar10-54k": 30, "cifar10-full": 6}
 SIDE = 32  # of CIFAR-10's images
-RATE = 0.06  # the recipe's, with 128 images a batch and more
 # Words, multiple of the epochs, multiple of the rate, settings.
-VARIANTS: tuple[tuple[str, float, float, dict[str, float]], ...] = (
+VARIANTS: tuple[tuple[str, float, float, dict[str, Any]], ...] = (
     ("as it is", 1, 1, {}),
     ("full side in all epochs", 2 / 3, 1, {"progressive": 0.0}),
     ("two thirds of the rate", 1, 2 / 3, {}),
@@ -47,7 +46,7 @@ def main() -> None:
     protocol, epochs = options.protocol, options.epochs or EPOCHS[options.protocol]
     path = str(results.data_file("SPHEREQUANT_DATA", "cifar10.zip"))
     rows: list[list[Any]] = []
-    asked = database = 0
+    asked, database, usual = 0, 0, 0.0
     with open_source(path) as source:
         for words, longer, faster, settings in VARIANTS:
             found = []
@@ -58,12 +57,13 @@ def main() -> None:
                     image_size=SIDE,
                     protocol=protocol,
                     epochs=round(longer * epochs),
-                    learning_rate=0.0 if faster == 1 else round(faster * RATE, 6),
+                    learning_rate=0.0 if faster == 1 else round(faster * usual, 6),
                     seed=seed,
-                    **settings,  # type: ignore[arg-type]  # all of them are floats
+                    **settings,
                 )
                 name = f"recipe/{protocol}-{config.epochs}-{seed}-{words.replace(' ', '-')}"
                 model = trained(name, path, config)
+                usual = usual or model.config.learning_rate  # the first variant has the recipe's
                 one = ask(model, source)
                 asked, database = one.query_count, one.database_count
                 found.append(one.map)

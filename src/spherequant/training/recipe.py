@@ -20,7 +20,7 @@ _TIMM_EPOCHS = 20
 _MARGIN = 0.4
 _ORTHOGONAL_MARGIN = 0.2  # m of Hoe et al.
 _SMOOTHING = 0.1
-# Share of the epochs (benchmarks/recipe.py): those of the full side alone take a half longer.
+# Share of the epochs (benchmarks/recipe.py).
 _SMALLER_FIRST = 2 / 3
 # The probability that the softmax can give an image's own class, where classes lie as far apart as
 # they can; what is asked beyond is left to the margin and to rows that grow.
