@@ -89,7 +89,7 @@ def add_options(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--mosaics", type=int, default=12_000, help="to train on")
     parser.add_argument("--mosaic-queries", type=int, default=1_000)
     parser.add_argument("--mosaic-side", type=int, default=64, help="of the network's input")
-    parser.add_argument("--mosaic-epochs", type=int, default=8)
+    parser.add_argument("--mosaic-epochs", type=int, default=12)
 
 
 def run_name(options: argparse.Namespace) -> str:

@@ -76,8 +76,8 @@ class Step:
 _CIFAR10 = ("cifar10.zip",)
 _QUICK_RUN = "cifar10-full-2-epochs-0/dsq-32"
 _PHOTO_RUN = "cifar10-54k-160px-12-epochs-seed-0/dsq-32"
-_UNSEEN_RUN = "unseen-classes-small-64px-12-epochs-seed-0/dsq-32"
-_UNSEEN_CIFAR10 = "unseen-classes-cifar10-small-32px-10-epochs-seed-0/dsq-32"
+_UNSEEN_RUN = "unseen-classes-small-64px-18-epochs-seed-0/dsq-32"
+_UNSEEN_CIFAR10 = "unseen-classes-cifar10-small-32px-15-epochs-seed-0/dsq-32"
 STEPS = (
     Step("cifar10_full", "", None, _CIFAR10),
     Step("cifar10_54k", "", None, (*_CIFAR10, "weights:mobilenetv2_100.tf_in1k")),
@@ -91,7 +91,7 @@ STEPS = (
     Step("lengths", "results/cifar10-full-0/dsq-32", None, _CIFAR10),
     Step("unseen_classes", "", None, ("tiny-imagenet.zip",)),
     Step("levelling", f"results/{_UNSEEN_RUN}", None, ("tiny-imagenet.zip",)),
-    Step("unseen_classes", "--source cifar10 --epochs 10", None, _CIFAR10),
+    Step("unseen_classes", "--source cifar10", None, _CIFAR10),
     Step("levelling", f"results/{_UNSEEN_CIFAR10} --source cifar10", None, _CIFAR10),
     Step(
         "multi_label",

@@ -18,6 +18,7 @@ from training_runs import baseline_rows, setting, trained
 WEIGHTS = "mobilenetv2_100.tf_in1k"
 TITLES = {"tiny-imagenet": "Tiny-ImageNet", "cifar10": "CIFAR-10"}
 SIDES = {"tiny-imagenet": 64, "cifar10": 32}
+EPOCHS = {"tiny-imagenet": 18, "cifar10": 15}
 MEASURES = (
     ("DSQ, mAP", "map"),
     ("float embeddings", "float_map"),
@@ -37,10 +38,11 @@ def main() -> None:
     parser.add_argument("--backbone", choices=("mobilenetv2", "small"), default="small")
     parser.add_argument("--source", choices=TITLES, default="tiny-imagenet")
     parser.add_argument("--image-size", type=int, help="the source's own unless given")
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, help="18 or, of CIFAR-10, 15 unless given")
     options = parser.parse_args()
     source = str(results.data_file("SPHEREQUANT_DATA", f"{options.source}.zip"))
     side = options.image_size or SIDES[options.source]
+    epochs = options.epochs or EPOCHS[options.source]
     backbone, weights, note = "small", "none", "`small` from scratch"
     if options.backbone == "mobilenetv2":
         folder = results.data_file("SPHEREQUANT_WEIGHTS", WEIGHTS)
@@ -51,12 +53,12 @@ def main() -> None:
         backbone=backbone,
         weights=weights,
         image_size=side,
-        epochs=options.epochs,
+        epochs=epochs,
         protocol="unseen-classes",
         seed=options.seed,
         split_seed=options.split_seed,
     )
-    name = f"unseen-classes-{options.backbone}-{side}px-{options.epochs}-epochs-seed-{options.seed}"
+    name = f"unseen-classes-{options.backbone}-{side}px-{epochs}-epochs-seed-{options.seed}"
     if options.source != "tiny-imagenet":
         name = name.replace("unseen-classes", f"unseen-classes-{options.source}")
     if options.split_seed:
@@ -69,7 +71,7 @@ def main() -> None:
     results.record(
         name,
         f"{TITLES[options.source]}, `unseen-classes`, {options.backbone}",
-        f"{note}; {side} pixels, {options.epochs} epochs of {model.summary['images']} images in "
+        f"{note}; {side} pixels, {epochs} epochs of {model.summary['images']} images in "
         f"{model.summary['seconds']:.0f} s. {classes} classes seen, {left_out} unseen; "
         f"{unseen['query_count']} queries of unseen and {unseen['seen']['query_count']} of seen "
         f"classes against {unseen['database_count']}. 32 bits, mAP@all, seed {options.seed}, split "

@@ -32,9 +32,10 @@ TURN_BEAM = 8  # in turns; half of the encoder's
 TURN_STARTS = 1  # of ICM, in turns
 LEVEL_BEAM = 5 / 256  # codes kept of a row in learning the next codebook, as a share of K
 LEVEL_ITERATIONS = 2  # of k-means, with each number of axes
-# Items that hold a codeword to where the turns started: rows that are held back choose. Where there
-# are too few to hold any back, the first; the last is tried where the second is no better than it.
+# Items that hold a codeword to where the turns started: rows that are held back choose, the first
+# where there are too few to hold any back. FIRST_ANCHOR counts until they choose.
 ANCHORS = (16.0, 1.0, 128.0)
+FIRST_ANCHOR = 4.0
 
 EPSILON = 1e-2  # of the N / K items that a codeword has on average
 
@@ -192,16 +193,31 @@ def annealed(
     Returns:
         New codebooks.
     """
+    if turns == 0:
+        return codebooks
     first = first or codebooks
+    return _last_sums(codebooks, u_ND, turns, generator, anchor, first).solve(first, anchor)
+
+
+def _last_sums(
+    codebooks: Codebooks,
+    u_ND: torch.Tensor,
+    turns: int,
+    generator: torch.Generator,
+    anchor: float,
+    first: Codebooks,
+) -> CodebookSums:
+    """What the last of the turns, at least one, updates the codebooks from."""
     codes_NM = nearest_codes(u_ND, codebooks, beam=1, icm_rounds=0)
-    for turn in range(turns):
+    for left in reversed(range(turns)):
         error_ND = u_ND - _decoded(codebooks, codes_NM)
         normal_ND = torch.randn(u_ND.shape, generator=generator).to(u_ND.device)
-        temperature = TEMPERATURE * (turns - 1 - turn) / turns
-        perturbed_ND = u_ND + temperature * normal_ND * error_ND
+        perturbed_ND = u_ND + TEMPERATURE * left / turns * normal_ND * error_ND
         codes_NM = nearest_codes(perturbed_ND, codebooks, TURN_BEAM, icm_starts=TURN_STARTS)
-        codebooks = _sums(codebooks, codes_NM, u_ND)[0].solve(first, anchor)
-    return codebooks
+        sums, _ = _sums(codebooks, codes_NM, u_ND)
+        if left:
+            codebooks = sums.solve(first, anchor)
+    return sums
 
 
 def _learned_anew(
@@ -215,8 +231,8 @@ def _learned_anew(
 
     How far turns help depends on the rows: where these have much structure and are few, residual
     codebooks are hard to better on rows that were not learned from; where they have little or are
-    many, they are far from the best. The rows that are held back choose the anchor; the second
-    half, perturbed anew, goes on with all rows from where it led.
+    many, they are far from the best. The rows that are held back choose with which anchor the
+    first half ends; the second, perturbed anew, goes on from there with it and with all rows.
     """
     least, most = _HELD_ROWS
     held = min(len(u_ND) // _HELD_SHARE, most)
@@ -226,20 +242,15 @@ def _learned_anew(
     order_N = torch.randperm(len(u_ND), generator=generator).to(u_ND.device)
     held_ND, kept_ND = u_ND[order_N[:held]], u_ND[order_N[held:].sort().values]
     start = residual_codebooks(kept_ND, n_codebooks, n_codewords, generator)
-    noise_seed = int(torch.randint(1 << 62, (), generator=generator))
+    sums = _last_sums(start, kept_ND, -(-turns // 2), generator, FIRST_ANCHOR, start)
 
-    least_error, anchor, best = np.inf, ANCHORS[0], start
-    for tried in ANCHORS:
-        # The same noise for each: they differ in the anchor alone.
-        noise = torch.Generator().manual_seed(noise_seed)
-        codebooks = annealed(start, kept_ND, -(-turns // 2), noise, tried)
+    def error(codebooks: Codebooks) -> float:
         left_ND = held_ND - _decoded(codebooks, nearest_codes(held_ND, codebooks))
-        error = float(left_ND.double().square().sum())
-        if error < least_error:
-            least_error, anchor, best = error, tried, codebooks
-        if anchor == tried != ANCHORS[0]:
-            break
-    return annealed(best, u_ND, max(1, turns // 2), generator, anchor, start)
+        return float(left_ND.double().square().sum())
+
+    tried = {anchor: sums.solve(start, anchor) for anchor in ANCHORS}
+    anchor = min(tried, key=lambda anchor: error(tried[anchor]))
+    return annealed(tried[anchor], u_ND, max(1, turns // 2), generator, anchor, start)
 
 
 def _leading_first(codebooks: Codebooks) -> Codebooks:
