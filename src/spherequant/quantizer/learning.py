@@ -5,6 +5,8 @@ On a CPU the canonical encoder makes the codes, elsewhere ``encode_batch`` does.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -337,24 +339,23 @@ def _clustered(
     Clusters of few axes, along which rows lie farthest apart, are where those of more axes start
     (Liu, Lu and Shao, "Improved Residual Vector Quantization", arXiv:1509.05195).
     """
-    rows_ND = u_ND.double()
-    mean_D = rows_ND.mean(dim=0)
-    covariance_DD = rows_ND.T @ rows_ND / len(rows_ND) - mean_D.outer(mean_D)
+    dim = u_ND.shape[1]
+    centred_ND = u_ND - u_ND.mean(dim=0)
+    covariance_DD = (centred_ND.T @ centred_ND).double()
     axes_DD = torch.linalg.eigh(covariance_DD).eigenvectors.flip(1)
-    turned_ND = (rows_ND @ axes_DD).float()
-    dim, axes = u_ND.shape[1], min(_FIRST_AXES, u_ND.shape[1])
-    part_NA = turned_ND[:, :axes].contiguous()
-    level = Codebooks(_spread_rows(part_NA, n_codewords, generator)[None].numpy())
-    while True:
-        for _ in range(LEVEL_ITERATIONS):
-            codes_N1 = nearest_codes(part_NA, level, beam=1, icm_rounds=0)
-            level = _updated(level, codes_N1, part_NA, generator)
-        if axes == dim:
-            break
-        wider = min(2 * axes, dim)
-        part_NA = turned_ND[:, :wider].contiguous()
-        padded = np.pad(level.array, ((0, 0), (0, 0), (0, wider - axes)))
-        level, axes = _updated(Codebooks(padded), codes_N1, part_NA, generator), wider
+    turned_ND = u_ND @ axes_DD.float()
+    widths = [min(_FIRST_AXES, dim)]
+    while widths[-1] < dim:
+        widths.append(min(2 * widths[-1], dim))
+    first_NA = turned_ND[:, : widths[0]]
+    level = Codebooks(_spread_rows(first_NA, n_codewords, generator)[None].numpy())
+    steps = [axes for axes in widths for _ in range(LEVEL_ITERATIONS)]
+    for axes, following in itertools.pairwise([*steps, dim]):
+        part_NA = turned_ND[:, :axes].contiguous()
+        codes_N1 = nearest_codes(part_NA, level, beam=1, icm_rounds=0)
+        # The last step with these axes finds the codewords of the next ones already.
+        padded = np.pad(level.array, ((0, 0), (0, 0), (0, following - axes)))
+        level = _updated(Codebooks(padded), codes_N1, turned_ND[:, :following], generator)
     level_KD = torch.from_numpy(level.array[0].astype(np.float64)) @ axes_DD.T.cpu()
     return np.asarray(level_KD.numpy(), np.float32)
 

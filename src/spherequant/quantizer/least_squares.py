@@ -147,10 +147,13 @@ class CodebookSums:
             )
         device = self.gram.device
         old_MKxD = as_tensor(old.array, torch.float64, device).reshape(-1, self.dim)
-        system = self.gram.clone()
-        system.diagonal().add_(epsilon)
-        factor = torch.linalg.cholesky(system)
-        new_MKxD = torch.cholesky_solve(self.moment + epsilon * old_MKxD, factor)
-        unused = self.gram.diagonal() == 0
+        counts_MK, right_MKxD = self.gram.diagonal(), self.moment + epsilon * old_MKxD
+        if self.n_codebooks == 1:  # AᵀA is diagonal
+            new_MKxD = right_MKxD / (counts_MK + epsilon)[:, None]
+        else:
+            system = self.gram.clone()
+            system.diagonal().add_(epsilon)
+            new_MKxD = torch.cholesky_solve(right_MKxD, torch.linalg.cholesky(system))
+        unused = counts_MK == 0
         new_MKxD[unused] = old_MKxD[unused]
         return Codebooks(new_MKxD.reshape(old.array.shape).to("cpu", torch.float32).numpy())
